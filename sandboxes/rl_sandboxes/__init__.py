@@ -1,0 +1,1 @@
+"""Run untrusted code. The back ends arrive with the code environments; nothing here yet."""
