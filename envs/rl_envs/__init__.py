@@ -1,0 +1,54 @@
+"""Text environments behind Gymnasium's API: messages in, messages and rewards out."""
+
+from rl_envs.adapters import ADAPTERS, tasks_from_rows
+from rl_envs.core import GroupVerifier, Reply, TextEnv, VerifierSpec
+from rl_envs.files import load_rows
+from rl_envs.mixture import Entry, Mixture, levels
+from rl_envs.registry import Listed, ids, listing, make, register
+from rl_envs.spaces import ChatSpace, TextSpace
+from rl_envs.tasks import (
+    DataError,
+    EnumeratedTasks,
+    GeneratedTasks,
+    ListTasks,
+    as_tasks,
+    bucket,
+    content_id,
+    hash_split,
+)
+from rl_envs.types import Action, Message, Observation, Task, TaskSource
+
+register("text/Arithmetic-v0", "rl_envs.text.arithmetic:Arithmetic")
+
+__all__ = [
+    "ADAPTERS",
+    "Action",
+    "ChatSpace",
+    "DataError",
+    "Entry",
+    "EnumeratedTasks",
+    "GeneratedTasks",
+    "GroupVerifier",
+    "ListTasks",
+    "Listed",
+    "Message",
+    "Mixture",
+    "Observation",
+    "Reply",
+    "Task",
+    "TaskSource",
+    "TextEnv",
+    "TextSpace",
+    "VerifierSpec",
+    "as_tasks",
+    "bucket",
+    "content_id",
+    "hash_split",
+    "ids",
+    "levels",
+    "listing",
+    "load_rows",
+    "make",
+    "register",
+    "tasks_from_rows",
+]

@@ -1,0 +1,340 @@
+"""The base of every environment: messages in, messages and rewards out, behind Gymnasium's API."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any, ClassVar, Literal, Self
+
+import gymnasium
+import numpy as np
+import rl_verifiers
+from gymnasium.error import ResetNeeded
+from rl_verifiers.score import Row, Score, Verdict, Verifier
+
+from rl_envs.driver import wait
+from rl_envs.spaces import ChatSpace, TextSpace, action_text
+from rl_envs.tasks import DataError, as_tasks
+from rl_envs.types import Action, Message, Observation, Task, TaskSource
+
+VerifierSpec = str | Mapping[str, Any] | Verifier
+"""A verifier's name, ``{"name": ..., **options}``, or the verifier itself."""
+
+GroupVerifier = Callable[[Sequence[str], Row], Sequence[Verdict] | Awaitable[Sequence[Verdict]]]
+"""``group_verifier(completions, row)``: one verdict per completion of the same task."""
+
+StepResult = tuple[Observation, float, bool, bool, dict[str, Any]]
+
+_ENDLESS = 2**31  # indices drawn from a source without a size
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an environment answers to an action.
+
+    Attributes:
+        messages: The new messages (a tool's output, the next observation); empty at the end.
+        reward: The reward of this turn.
+        terminated: The task ended: nothing can follow, the value of what comes next is 0.
+        truncated: A limit ended it: something would have followed, a trainer may bootstrap.
+        score: The verdict that the reward came from, if there was one.
+        info: More for ``info``.
+    """
+
+    messages: Sequence[Message] = ()
+    reward: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
+    score: Score | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+class TextEnv(gymnasium.Env[Observation, Action]):
+    """A Gymnasium environment whose actions are texts and whose observations are new messages.
+
+    An author gives tasks (``load_tasks`` or ``tasks``) and a judge (``verifier`` or a method
+    ``score``); that is a single-turn environment. ``respond`` makes it a dialogue, a tool loop or
+    a game. Any hook may be ``async``. An instance holds one episode and is cheap; ``clone`` gives
+    another that shares the tasks.
+
+    Attributes:
+        max_turns: Actions per episode; the episode is truncated when they are used up.
+        discount: What a trainer should discount by, 0..1.
+        memory: ``full``: the policy sees the whole conversation; ``last``: only the newest
+            observation (for games whose observation is the state).
+        system_prompt: Put before the task's messages.
+        verifier: Judges completions: a name, ``{"name": ..., **options}`` or a callable.
+        group_verifier: Judges all completions of a task together: a callable or a registered name.
+        tasks: The tasks; a list of tasks or rows, a path, or a source. Default: ``load_tasks``.
+        splits: The splits that ``load_tasks`` knows.
+        styles: The styles that ``demonstration`` knows.
+        reads_data: ``load_tasks`` reads files or the network, so a listing leaves it alone.
+        source: Where the tasks come from, for a listing.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  # Gymnasium's type
+
+    max_turns: int = 1
+    discount: float = 1.0
+    memory: Literal["full", "last"] = "full"
+    system_prompt: str | None = None
+    verifier: Any = None
+    group_verifier: Any = None
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    styles: ClassVar[tuple[str, ...]] = ()
+    reads_data: ClassVar[bool] = False
+    source: str = ""
+    _given_tasks: Any = None
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})  # for clone
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keeps the options, for ``clone``."""
+        self = super().__new__(cls)
+        self._made_with = (args, kwargs)
+        return self
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("verifier", "group_verifier"):
+            if isinstance(cls.__dict__.get(name), FunctionType):  # or it would be bound to self
+                setattr(cls, name, staticmethod(cls.__dict__[name]))
+        if "tasks" in cls.__dict__:  # ``tasks = [...]`` in a class body; the property stays
+            cls._given_tasks = cls.__dict__["tasks"]
+            del cls.tasks
+
+    def __init__(
+        self,
+        *,
+        split: str = "train",
+        tasks: Any = None,
+        verifier: VerifierSpec | None = None,
+        group_verifier: VerifierSpec | GroupVerifier | None = None,
+        system_prompt: str | None = None,
+        max_turns: int | None = None,
+        discount: float | None = None,
+        memory: Literal["full", "last"] | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        options = {
+            "_given_tasks": tasks,
+            "verifier": verifier,
+            "group_verifier": group_verifier,
+            "system_prompt": system_prompt,
+            "max_turns": max_turns,
+            "discount": discount,
+            "memory": memory,
+        }
+        for name, value in options.items():
+            if value is not None:
+                setattr(self, name, value)
+        self.split = split
+        self.render_mode = render_mode
+        self._check_options()
+        self.observation_space = ChatSpace()
+        self.action_space = TextSpace()
+        self._source: TaskSource | None = None
+        self._judge: Verifier | None = None
+        self._task: Task | None = None
+        self.turn = 0
+        self.done = True
+        self.messages: list[Message] = []
+
+    def _check_options(self) -> None:
+        name = type(self).__name__
+        if self.split not in self.splits:
+            raise DataError(f"{name} has no split {self.split!r}; it has {list(self.splits)}")
+        if self.max_turns < 1:
+            raise DataError(f"{name}: max_turns is {self.max_turns}; it must be at least 1")
+        if not 0.0 <= self.discount <= 1.0:
+            raise DataError(f"{name}: discount is {self.discount}; it must be within 0..1")
+        if self.memory not in ("full", "last"):
+            raise DataError(f"{name}: memory is {self.memory!r}; it must be 'full' or 'last'")
+        if self.render_mode not in (None, "ansi"):
+            raise DataError(
+                f"{name}: render_mode is {self.render_mode!r}; it must be None or 'ansi'"
+            )
+
+    # Hooks: what an author overrides.
+
+    def load_tasks(self, split: str) -> TaskSource | Sequence[Any]:
+        """The tasks of a split: a source, or a list of tasks or rows. Called once, on first use."""
+        raise DataError(
+            f"{type(self).__name__} has no tasks: give it `tasks` or override `load_tasks(split)`"
+        )
+
+    def opening(self, task: Task) -> Sequence[Message] | Awaitable[Sequence[Message]]:
+        """The first messages, after the system prompt. Default: the task's prompt."""
+        if isinstance(task.prompt, str):
+            return [Message(role="user", content=task.prompt)]
+        return task.prompt
+
+    def respond(self, action: str) -> Reply | Awaitable[Reply]:
+        """The answer to an action. Default: judge it and end the episode.
+
+        ``self.task``, ``self.turn`` (1 for the first action) and ``self.messages`` (the whole
+        conversation, the action included) are at hand.
+        """
+        return self._judged(action)
+
+    def score(self, completion: str, row: Row) -> Verdict | Awaitable[Verdict]:
+        """The verdict on a completion. Override it, or set ``verifier``."""
+        if self._judge is None:
+            self._judge = resolve_verifier(self.verifier, type(self).__name__)
+        return self._judge(completion, row)
+
+    def demonstration(self, task: Task, style: str, rng: np.random.Generator) -> str:
+        """A right completion for a task, for supervised training.
+
+        Args:
+            task: Which task.
+            style: One of ``styles``.
+            rng: Where choices come from.
+
+        Raises:
+            DataError: The environment has no demonstrations.
+        """
+        raise DataError(f"{type(self).__name__} has no demonstrations")
+
+    # The episode.
+
+    @property
+    def tasks(self) -> TaskSource:
+        """The task source, loaded on first use."""
+        if self._source is None:
+            given = self._given_tasks
+            self._source = as_tasks(self.load_tasks(self.split) if given is None else given)
+        return self._source
+
+    @property
+    def task(self) -> Task:
+        """The task being played.
+
+        Raises:
+            ResetNeeded: No episode has begun.
+        """
+        if self._task is None:
+            raise ResetNeeded("no episode has begun: call reset() first")
+        return self._task
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begins an episode.
+
+        Args:
+            seed: Seeds ``np_random``.
+            options: ``{"index": i}`` plays task ``i``; ``{"task": Task}`` plays that very task;
+                otherwise ``np_random`` draws an index.
+
+        Returns:
+            The system prompt, if any, with the task's messages; and ``task_id``, ``index`` (None
+            for a given task).
+        """
+        task, index = self._begin(seed, options)
+        opening = self.opening(task)
+        return self._opened(wait(opening) if inspect.isawaitable(opening) else opening, index)
+
+    async def areset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """``reset`` for use inside an event loop."""
+        task, index = self._begin(seed, options)
+        opening = self.opening(task)
+        return self._opened(await opening if inspect.isawaitable(opening) else opening, index)
+
+    def step(self, action: Action) -> StepResult:
+        """Plays an action: the assistant's text exactly as sampled, or an assistant message.
+
+        Returns:
+            The new messages, the reward, ``terminated``, ``truncated``, and ``info`` with ``score``
+            (a Score or None), ``task_id`` and ``turn``.
+
+        Raises:
+            ResetNeeded: The episode is over or has not begun.
+        """
+        reply = self.respond(self._heard(action))
+        return self._answered(wait(reply) if inspect.isawaitable(reply) else reply)
+
+    async def astep(self, action: Action) -> StepResult:
+        """``step`` for use inside an event loop; many episodes then run at once."""
+        reply = self.respond(self._heard(action))
+        return self._answered(await reply if inspect.isawaitable(reply) else reply)
+
+    def render(self) -> str | None:
+        """The conversation so far as text, where ``render_mode`` is ``ansi``."""
+        if self.render_mode != "ansi":
+            return None
+        return "\n".join(f"{m['role']}: {m['content']}" for m in self.messages)
+
+    def clone(self) -> Self:
+        """Another environment with the same options, sharing the tasks, with no episode."""
+        twin = type(self)(*self._made_with[0], **self._made_with[1])
+        twin._source, twin.spec = self._source, self.spec
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_judge": None}  # built again on use; it may hold processes
+
+    def _begin(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Task, int | None]:
+        super().reset(seed=seed)
+        options = options or {}
+        index: int | None = options.get("index")
+        task: Task | None = options.get("task")
+        if task is None:
+            if index is None:
+                size = self.tasks.size
+                index = int(self.np_random.integers(_ENDLESS if size is None else size))
+            task = self.tasks[index]
+        self._task, self.turn, self.done, self.messages = task, 0, False, []
+        return task, index
+
+    def _opened(
+        self, opening: Sequence[Message], index: int | None
+    ) -> tuple[Observation, dict[str, Any]]:
+        system = [Message(role="system", content=self.system_prompt)] if self.system_prompt else []
+        observation = self._say([*system, *opening])
+        return observation, {"task_id": self.task.id, "index": index}
+
+    def _heard(self, action: Action) -> str:
+        if self.done:
+            state = "has not begun" if self._task is None else "is over"
+            raise ResetNeeded(f"the episode {state}: call reset() before step()")
+        text = action_text(action)
+        spoken = Message(role="assistant", content=text)
+        self.messages.append(spoken if isinstance(action, str) else copy.copy(action))
+        self.turn += 1
+        return text
+
+    def _answered(self, reply: Reply) -> StepResult:
+        terminated = bool(reply.terminated)
+        truncated = not terminated and (reply.truncated or self.turn >= self.max_turns)
+        self.done = terminated or truncated
+        info = {**reply.info, "score": reply.score, "task_id": self.task.id, "turn": self.turn}
+        return self._say(reply.messages), float(reply.reward), terminated, truncated, info
+
+    def _say(self, messages: Sequence[Message]) -> Observation:
+        self.messages.extend(messages)
+        return tuple(copy.copy(message) for message in messages)  # the caller may keep or edit it
+
+    async def _judged(self, action: str) -> Reply:
+        score = await rl_verifiers.score_one(self.score, action, self.task.row())
+        return Reply(reward=score.value, terminated=True, score=score)
+
+
+def resolve_verifier(spec: VerifierSpec | None, owner: str) -> Verifier:
+    """The verifier that a name, ``{"name": ..., **options}`` or a callable stands for.
+
+    Raises:
+        DataError: There is none.
+    """
+    if spec is None:
+        raise DataError(f"{owner} has no verifier: set `verifier` or override `score`")
+    if isinstance(spec, str):
+        return rl_verifiers.make(spec)
+    if isinstance(spec, Mapping):
+        options = dict(spec)
+        return rl_verifiers.make(options.pop("name"), **options)
+    return spec
