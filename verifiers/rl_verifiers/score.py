@@ -13,7 +13,7 @@ Status = Literal[
 STATUSES: tuple[str, ...] = get_args(Status)
 
 Row = Mapping[str, Any]
-"""What a verifier may look at beside the completion: ``id``, ``prompt``, ``answer``, free columns."""
+"""What a verifier sees beside the completion: ``id``, ``prompt``, ``answer``, free columns."""
 
 
 class VerifierError(Exception):
@@ -59,12 +59,12 @@ class Score:
 
     @classmethod
     def wrong(cls, reason: str = "", *, status: Status = "wrong", value: float = 0.0) -> Score:
-        """An unsolved task; ``status`` may also be no_answer, unparsable, over_limit, bad_reference."""
+        """An unsolved task; ``status`` says why (``no_answer``, ``bad_reference``, ...)."""
         return cls(float(value), False, status, reason)
 
     @classmethod
     def failed(cls, error: str) -> Score:
-        """Our own failure. ``value`` is 0 only because a float must stand there: never train on it."""
+        """Our own failure. ``value`` is 0 only because a float must stand there; do not train."""
         return cls(0.0, False, "error", error, error=error)
 
     @property
