@@ -2,7 +2,9 @@
 
 from rl_envs.adapters import ADAPTERS, tasks_from_rows
 from rl_envs.core import GroupVerifier, Reply, TextEnv, VerifierSpec
+from rl_envs.describe import describe
 from rl_envs.files import load_rows
+from rl_envs.gymnasium_text import GymnasiumText
 from rl_envs.mixture import Entry, Mixture, levels
 from rl_envs.registry import Listed, ids, listing, make, register
 from rl_envs.spaces import ChatSpace, TextSpace
@@ -19,6 +21,13 @@ from rl_envs.tasks import (
 from rl_envs.types import Action, Message, Observation, Task, TaskSource
 
 register("text/Arithmetic-v0", "rl_envs.text.arithmetic:Arithmetic")
+register("text/CartPole-v0", "rl_envs.text.cartpole:CartPole")
+register("text/Countdown-v0", "rl_envs.text.countdown:Countdown")
+register("text/GSM8K-v0", "rl_envs.text.math_data:GSM8K")
+register("text/Gymnasium-v0", "rl_envs.gymnasium_text:GymnasiumText")
+register("text/MATH-v0", "rl_envs.text.math_data:MATH")
+register("text/ReverseText-v0", "rl_envs.text.reverse:ReverseText")
+register("text/Thermostat-v0", "rl_envs.text.thermostat:Thermostat")
 
 __all__ = [
     "ADAPTERS",
@@ -29,6 +38,7 @@ __all__ = [
     "EnumeratedTasks",
     "GeneratedTasks",
     "GroupVerifier",
+    "GymnasiumText",
     "ListTasks",
     "Listed",
     "Message",
@@ -43,6 +53,7 @@ __all__ = [
     "as_tasks",
     "bucket",
     "content_id",
+    "describe",
     "hash_split",
     "ids",
     "levels",

@@ -6,26 +6,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rl_verifiers.extract import boxed
+
 from rl_envs.tasks import DataError, content_id
 from rl_envs.types import Message, Task
 
 Row = Mapping[str, Any]
 
 _GSM8K_ANSWER = re.compile(r"####[ \t]*([^\n]*)\s*$")
-
-
-def last_boxed(text: str) -> str | None:
-    r"""The content of the last ``\boxed{...}`` whose braces close, or None. Linear in the text."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    begin = start + len("\\boxed{")
-    depth = 1
-    for position in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return text[begin:position]
-    return None
 
 
 def _given(row: Row, names: Sequence[str]) -> Any:
@@ -47,7 +35,7 @@ def _question_answer(row: Row) -> tuple[Any, Any]:
 def _problem_solution(row: Row) -> tuple[Any, Any]:
     """MATH: an ``answer`` column, or the last box of the solution."""
     answer = _given(row, ("answer",))
-    return row["problem"], last_boxed(str(row.get("solution", ""))) if answer is None else answer
+    return row["problem"], boxed(str(row.get("solution", ""))) if answer is None else answer
 
 
 def _messages(row: Row) -> tuple[Any, Any]:
@@ -116,5 +104,7 @@ def tasks_from_rows(
         task_id = str(row["id"]) if "id" in row else content_id(prompt, answer)
         taken = {column, "id", "answer"}
         info = {str(key): value for key, value in row.items() if key not in taken}
+        if "answer" in row and row["answer"] != answer:  # GSM8K keeps the solution in there
+            info.setdefault("solution", row["answer"])
         tasks.append(Task(task_id, prompt, answer, info))
     return tasks

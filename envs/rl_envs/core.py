@@ -130,6 +130,8 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         for name, value in options.items():
             if value is not None:
                 setattr(self, name, value)
+        if isinstance(self.group_verifier, str | Mapping):
+            self.group_verifier = resolve_verifier(self.group_verifier, type(self).__name__)
         self.split = split
         self.render_mode = render_mode
         self._check_options()
@@ -174,16 +176,15 @@ class TextEnv(gymnasium.Env[Observation, Action]):
     def respond(self, action: str) -> Reply | Awaitable[Reply]:
         """The answer to an action. Default: judge it and end the episode.
 
-        ``self.task``, ``self.turn`` (1 for the first action) and ``self.messages`` (the whole
-        conversation, the action included) are at hand.
+        Override it as a method or as a coroutine. ``self.task``, ``self.turn`` (1 for the first
+        action), ``self.messages`` (the whole conversation, the action included) and ``await
+        self.judge(text)`` are at hand.
         """
         return self._judged(action)
 
     def score(self, completion: str, row: Row) -> Verdict | Awaitable[Verdict]:
         """The verdict on a completion. Override it, or set ``verifier``."""
-        if self._judge is None:
-            self._judge = resolve_verifier(self.verifier, type(self).__name__)
-        return self._judge(completion, row)
+        return self.judging(completion, row)
 
     def demonstration(self, task: Task, style: str, rng: np.random.Generator) -> str:
         """A right completion for a task, for supervised training.
@@ -197,6 +198,16 @@ class TextEnv(gymnasium.Env[Observation, Action]):
             DataError: The environment has no demonstrations.
         """
         raise DataError(f"{type(self).__name__} has no demonstrations")
+
+    def expert(self, rng: np.random.Generator) -> str:
+        """A good action now, in the running episode. Default: the first style's demonstration.
+
+        Games and tool loops override it; playing an episode with it gives supervised turns.
+
+        Raises:
+            DataError: The environment knows none.
+        """
+        return self.demonstration(self.task, self.styles[0] if self.styles else "", rng)
 
     # The episode.
 
@@ -218,6 +229,19 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         if self._task is None:
             raise ResetNeeded("no episode has begun: call reset() first")
         return self._task
+
+    @property
+    def judging(self) -> Verifier:
+        """What judges a completion: ``score`` where a class overrides it, else ``verifier``."""
+        if type(self).score is not TextEnv.score:
+            return self.score
+        if self._judge is None:
+            self._judge = resolve_verifier(self.verifier, type(self).__name__)
+        return self._judge
+
+    async def judge(self, completion: str) -> Score:
+        """The score of a completion of the present task; status ``error`` where judging failed."""
+        return await rl_verifiers.score_one(self.judging, completion, self.task.row())
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -267,7 +291,7 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         """The conversation so far as text, where ``render_mode`` is ``ansi``."""
         if self.render_mode != "ansi":
             return None
-        return "\n".join(f"{m['role']}: {m['content']}" for m in self.messages)
+        return "\n".join(f"{m['role']}: {m['content'] or ''}" for m in self.messages)
 
     def clone(self) -> Self:
         """Another environment with the same options, sharing the tasks, with no episode."""
@@ -320,7 +344,7 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         return tuple(copy.copy(message) for message in messages)  # the caller may keep or edit it
 
     async def _judged(self, action: str) -> Reply:
-        score = await rl_verifiers.score_one(self.score, action, self.task.row())
+        score = await self.judge(action)
         return Reply(reward=score.value, terminated=True, score=score)
 
 

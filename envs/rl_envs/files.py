@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
@@ -142,7 +143,7 @@ def _is_row(value: Any) -> bool:
 
 def _read_csv(path: Path) -> Rows:
     csv.field_size_limit(_CSV_FIELD)
-    reader = csv.DictReader(_text(path).splitlines(keepends=True))
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
     rows = []
     try:
         for row in reader:
