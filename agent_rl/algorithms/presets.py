@@ -57,7 +57,7 @@ class KL:
     """How the policy is held near the reference.
 
     Attributes:
-        place: ``none`` (no reference model), ``reward`` (each token pays) or ``loss`` (a term of it).
+        place: ``none`` (no reference model), ``reward`` (each token pays) or ``loss`` (a term).
         estimator: k1 in the reward; k2, k3 or exact in the loss. See ``kl.DESCENT`` for what each
             descends.
         coef: Strength, in reward per nat. 0 only measures.
@@ -214,6 +214,16 @@ class Algorithm:
         )
 
 
+_ON_POLICY = Algorithm(
+    advantage="none",
+    scale="none",
+    ratio="none",
+    clip="none",
+    clip_low=None,
+    clip_high=None,
+    aggregation="sequence_sum",
+)
+
 PRESETS: Mapping[str, Algorithm] = MappingProxyType(
     {
         # Shao et al. 2024, arXiv:2402.03300, equations 3 and 4, section 4.2: KL 0.04. The clip
@@ -222,26 +232,9 @@ PRESETS: Mapping[str, Algorithm] = MappingProxyType(
         # Liu et al. 2025, arXiv:2503.20783, section 3.2: no deviation, no length, no KL.
         "dr_grpo": Algorithm(scale="none", aggregation="constant"),
         # Ahmadian et al. 2024, arXiv:2402.14740, equation 8, appendix C: KL 0.03.
-        "rloo": Algorithm(
-            advantage="leave_one_out",
-            scale="none",
-            ratio="none",
-            clip="none",
-            clip_low=None,
-            clip_high=None,
-            aggregation="sequence_sum",
-            kl=KL("reward", "k1", 0.03),
-        ),
+        "rloo": replace(_ON_POLICY, advantage="leave_one_out", kl=KL("reward", "k1", 0.03)),
         # Williams 1992, with returns-to-go and no baseline.
-        "reinforce": Algorithm(
-            advantage="none",
-            scale="none",
-            ratio="none",
-            clip="none",
-            clip_low=None,
-            clip_high=None,
-            aggregation="sequence_sum",
-        ),
+        "reinforce": _ON_POLICY,
         # Hu et al. 2025, arXiv:2501.03262, equations 8 to 10; KL 0.01 is the default of the
         # authors' OpenRLHF.
         "reinforce_plus_plus": Algorithm(
@@ -272,15 +265,7 @@ PRESETS: Mapping[str, Algorithm] = MappingProxyType(
         # not published there; a weight of at most 5 is ScaleRL's (arXiv:2510.13786).
         "cispo": Algorithm(clip="cispo", clip_low=1.0, clip_high=4.0, aggregation="token"),
         # Tajwar et al. 2026, arXiv:2602.02710, algorithm 1.
-        "maxrl": Algorithm(
-            advantage="max_likelihood",
-            scale="none",
-            ratio="none",
-            clip="none",
-            clip_low=None,
-            clip_high=None,
-            aggregation="sequence_sum",
-        ),
+        "maxrl": replace(_ON_POLICY, advantage="max_likelihood"),
     }
 )
 """Published algorithms by name; ``docs/algorithms.md`` has the table."""

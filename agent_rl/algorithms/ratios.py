@@ -21,7 +21,7 @@ from agent_rl.algorithms.layout import (
 
 
 def token_ratio(logprobs_t: Tensor, old_logprobs_t: Tensor) -> Tensor:
-    """``pi / pi_old`` of each token, ``[T]`` (Schulman et al. 2017, arXiv:1707.06347, section 3)."""
+    """``pi / pi_old`` per token, ``[T]`` (Schulman et al. 2017, arXiv:1707.06347, section 3)."""
     return tamed_exp(logprobs_t - old_logprobs_t.detach())
 
 
