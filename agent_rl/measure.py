@@ -1,0 +1,150 @@
+"""What a step logs: metrics by name (each explained in ``docs/metrics.md``) and rollout rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agent_rl.chat import Chat
+from agent_rl.experience import Credit, Experience
+from agent_rl.trajectory import Trajectory
+
+
+def rollout_metrics(
+    played: Sequence[Trajectory], kept: Sequence[Trajectory], seconds: float
+) -> dict[str, float]:
+    """Rewards, lengths and speed of a batch.
+
+    Args:
+        played: All episodes of the batch.
+        kept: Those that are trained on; rewards are theirs.
+        seconds: What playing took.
+    """
+    rewards = torch.tensor([t.total_reward for t in kept] or [float("nan")])
+    lengths = [t.n_sampled for t in played]
+    tokens = sum(lengths)
+    metrics = {
+        "reward/mean": float(rewards.mean()),
+        "reward/std": float(rewards.std(unbiased=False)),
+        "reward/passed": _share([t.passed for t in kept]),
+        "groups/zero_spread": _share(_no_spread(kept)),
+        "samples/error": _share([t.error is not None for t in played]),
+        "samples/truncated": _share([t.cut or t.truncated for t in played]),
+        "length/mean": tokens / max(1, len(played)),
+        "length/max": max(lengths, default=0),
+        "turns/mean": sum(len(t.turns) for t in played) / max(1, len(played)),
+        "tokens/sampled": tokens,
+        "speed/tokens_per_s": tokens / max(seconds, 1e-9),
+        "speed/samples_per_s": len(played) / max(seconds, 1e-9),
+    }
+    return {**metrics, **_parts(kept)}
+
+
+def credit_metrics(
+    batch: Experience, credit: Credit, gap_t: Tensor | None, values: Tensor | None
+) -> dict[str, float]:
+    """Advantages, KL to the reference, and how well the value head explains the returns.
+
+    Args:
+        batch: The tokens.
+        credit: What they earned.
+        gap_t: [T] log policy - log reference at the sampled tokens.
+        values: [T + B] or None.
+    """
+    moved_n = torch.zeros(len(batch.trajectories))
+    moved_n.index_add_(0, batch.trajectory_t, credit.advantages_t.abs())
+    metrics = {
+        "advantage/mean": float(credit.advantages_t.mean()),
+        "advantage/std": float(credit.advantages_t.std(unbiased=False)),
+        "samples/zero_advantage": float((moved_n == 0).float().mean()),
+        "reward/penalised": float(credit.returns_n.mean()),
+    }
+    if gap_t is not None:
+        metrics["kl/reference"] = float(gap_t.sum()) / len(batch.trajectories)
+    if values is not None:
+        left_t = credit.returns_t - values[: batch.n_tokens]
+        spread = float(credit.returns_t.var(unbiased=False))
+        metrics["value/explained_variance"] = (
+            1.0 - float(left_t.var(unbiased=False)) / spread if spread > 0 else 0.0
+        )
+    return metrics
+
+
+def rollout_rows(
+    played: Sequence[Trajectory],
+    batch: Experience,
+    credit: Credit,
+    gap_t: Tensor | None,
+    chat: Chat,
+    step: int,
+) -> list[dict[str, Any]]:
+    """One row per episode for ``rollouts/`` and the report, with what training made of it."""
+    numbers = {id(t): n for n, t in enumerate(batch.trajectories)}
+    advantage_n = _mean_by_trajectory(credit.advantages_t, batch)
+    kl_n = None if gap_t is None else _sum_by_trajectory(gap_t, batch)
+    rows = []
+    for trajectory in played:
+        n = numbers.get(id(trajectory))
+        learned = {
+            "advantage": None if n is None else float(advantage_n[n]),
+            "kl": None if n is None or kl_n is None else float(kl_n[n]),
+        }
+        rows.append({"step": step, **episode_row(trajectory, chat), **learned})
+    return rows
+
+
+def episode_row(trajectory: Trajectory, chat: Chat) -> dict[str, Any]:
+    """An episode as a row that a person can read and ``agent-rl score`` can score again."""
+    score = trajectory.score
+    first = trajectory.turns[0] if trajectory.turns else None
+    last = trajectory.turns[-1] if trajectory.turns else None
+    return {
+        "env": trajectory.env,
+        "task_id": trajectory.task_id,
+        "group": trajectory.group,
+        "sample": trajectory.sample,
+        "prompt": "" if first is None else chat.tokenizer.decode(list(first.prompt_ids)),
+        "completion": "\n".join(turn.text for turn in trajectory.turns),
+        "reward": trajectory.total_reward,
+        "parts": dict(score.parts) if score else {},
+        "passed": trajectory.passed,
+        "status": "error" if trajectory.error else (score.status if score else ""),
+        "reason": trajectory.error or (score.reason if score else ""),
+        "n_tokens": trajectory.n_sampled,
+        "turns": len(trajectory.turns),
+        "finish_reason": last.finish_reason if last else "",
+        "terminated": trajectory.terminated,
+        "truncated": trajectory.truncated or trajectory.cut,
+    }
+
+
+def _share(flags: Sequence[bool]) -> float:
+    return sum(flags) / len(flags) if flags else 0.0
+
+
+def _no_spread(kept: Sequence[Trajectory]) -> list[bool]:
+    rewards: dict[int, set[float]] = defaultdict(set)
+    for trajectory in kept:
+        rewards[trajectory.group].add(trajectory.total_reward)
+    return [len(values) == 1 for values in rewards.values()]
+
+
+def _parts(kept: Sequence[Trajectory]) -> dict[str, float]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for trajectory in kept:
+        for name, value in (trajectory.score.parts if trajectory.score else {}).items():
+            values[f"reward/part/{name}"].append(value)
+    return {name: sum(v) / len(v) for name, v in values.items()}
+
+
+def _sum_by_trajectory(values_t: Tensor, batch: Experience) -> Tensor:
+    return values_t.new_zeros(len(batch.trajectories)).index_add_(0, batch.trajectory_t, values_t)
+
+
+def _mean_by_trajectory(values_t: Tensor, batch: Experience) -> Tensor:
+    counts_n = torch.bincount(batch.trajectory_t, minlength=len(batch.trajectories)).clamp(min=1)
+    return _sum_by_trajectory(values_t, batch) / counts_n

@@ -1,0 +1,172 @@
+"""Models and tokenizers: load, build small ones, adapt, save."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from agent_rl.chat import Chat
+from agent_rl.config import LoRA, ModelConfig, TinyModel
+from agent_rl.errors import UserError
+
+TINY_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load(config: ModelConfig, seed: int) -> tuple[nn.Module, Chat]:
+    """A causal language model with float32 master weights, and its chat template.
+
+    Args:
+        config: Either ``path`` or ``tiny`` is set.
+        seed: Fixes the random weights of a tiny model and of new adapters.
+
+    Raises:
+        UserError: When there is no such model, or it has no chat template.
+    """
+    if (config.path is None) == (config.tiny is None):
+        raise UserError("model: give either path (a folder or hub id) or tiny (its sizes)")
+    torch.manual_seed(seed)
+    if config.tiny is not None:
+        tokenizer = tiny_tokenizer(config.tiny)
+        model: nn.Module = tiny_model(config.tiny, len(tokenizer), tokenizer)
+    else:
+        assert config.path is not None
+        model, tokenizer = _from_pretrained(config.path)
+    chat = Chat(tokenizer, config.chat_template)
+    if config.lora is not None:
+        model = add_lora(model, config.lora)
+    return model.eval(), chat
+
+
+def _from_pretrained(path: str) -> tuple[nn.Module, Any]:
+    folder = Path(path)
+    if folder.exists() and not (folder / "config.json").exists():
+        raise UserError(f"model.path: {path} has no config.json, so it is no model folder")
+    try:
+        adapter = folder / "adapter_config.json"
+        if adapter.exists():
+            raise UserError(f"model.path: {path} holds an adapter; give the merged model")
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"model.path: cannot load {path}: {first}") from error
+    return model, tokenizer
+
+
+def tiny_tokenizer(config: TinyModel) -> PreTrainedTokenizerFast:
+    """One token per character, whole tokens for ``config.tokens``, and pad, bos, eos, unknown."""
+    special = ["<pad>", "<bos>", "<eos>", "<unk>"]
+    words = [*special, *config.tokens, *dict.fromkeys(config.characters)]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in config.tokens])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+    )
+    fast.chat_template = TINY_TEMPLATE
+    return fast
+
+
+def tiny_model(config: TinyModel, vocabulary: int, tokenizer: Any) -> LlamaForCausalLM:
+    """A random Llama of the given sizes, embeddings tied."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.heads,
+            intermediate_size=config.intermediate_size,
+            max_position_embeddings=config.context,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def add_lora(model: nn.Module, config: LoRA) -> nn.Module:
+    """Wrap a model in trainable low-rank adapters; its base weights are frozen."""
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - only LoRA runs need peft
+
+    settings = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        target_modules=config.targets,
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, settings)  # type: ignore[no-any-return]
+
+
+def is_lora(model: nn.Module) -> bool:
+    """Whether the model carries peft adapters."""
+    return hasattr(model, "disable_adapter")
+
+
+def merged_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights as a plain model has them: adapters added in, adapter names removed."""
+    if not is_lora(model):
+        return {name: value.detach() for name, value in model.state_dict().items()}
+    plain: nn.Module = copy.deepcopy(model).merge_and_unload()  # type: ignore[operator]
+    return {name: value.detach() for name, value in plain.state_dict().items()}
+
+
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """An independent copy in evaluation mode whose weights take no gradient."""
+    twin = copy.deepcopy(model).eval()
+    for parameter in twin.parameters():
+        parameter.requires_grad_(False)
+    return twin
+
+
+def end_token_ids(model: nn.Module, chat: Chat) -> tuple[int, ...]:
+    """Every id that ends a turn: the tokenizer's, and those of the generation configuration."""
+    ids = set(chat.end_ids)
+    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if listed is not None:
+        ids.update(listed if isinstance(listed, list) else [listed])
+    return tuple(sorted(ids))
+
+
+def context_length(model: nn.Module) -> int:
+    """Longest sequence the model takes, in tokens."""
+    config: Any = model.config
+    for name in ("max_position_embeddings", "n_positions"):
+        if getattr(config, name, None):
+            return int(getattr(config, name))
+    raise UserError(f"{type(model).__name__} does not say how long its context is")
+
+
+def save(model: nn.Module, chat: Chat, folder: Path) -> None:
+    """Write a plain transformers folder (adapters merged in) that ``load`` and others read."""
+    plain: Any = model
+    if is_lora(model):
+        plain = copy.deepcopy(model).merge_and_unload()  # type: ignore[operator]
+    plain.save_pretrained(folder, safe_serialization=True)
+    chat.tokenizer.save_pretrained(folder)

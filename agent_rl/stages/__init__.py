@@ -1,0 +1,1 @@
+"""One readable loop a file: supervised fine-tuning, reinforcement learning, evaluation."""

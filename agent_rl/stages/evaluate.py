@@ -1,0 +1,237 @@
+"""Evaluation on a split that training never sees: greedy accuracy, pass@k, majority@k, intervals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agent_rl import models
+from agent_rl.chat import Chat
+from agent_rl.config import EnvConfig, EvalConfig, RLConfig, SamplingConfig
+from agent_rl.engines import Engine, Sampling, TorchEngine
+from agent_rl.errors import UserError
+from agent_rl.measure import episode_row
+from agent_rl.rollout import Assignment, OnTruncation, play_groups, seed_of
+from agent_rl.runs import statistics
+from agent_rl.trajectory import Trajectory
+from rl_envs import make
+from rl_verifiers import extract
+
+EVAL_SEED = 20_011  # mixed into every evaluation seed, so that none equals a training seed
+
+
+EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Metrics ``eval/...``, and the first few greedy episodes as rows."""
+
+    metrics: dict[str, float]
+    examples: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Fixed tasks and seeds: every measurement plays the same episodes.
+
+    Attributes:
+        assignments: The tasks.
+        sampling: How completions are drawn; greedy measurement sets the temperature to 0.
+        samples: Sampled episodes per task.
+        seed: Of the samples.
+        on_truncation: What a completion cut at the token limit means.
+        concurrency: Most episodes at once; 0 for all.
+        on_done: Called with every finished episode.
+    """
+
+    assignments: list[Assignment]
+    sampling: Sampling
+    samples: int
+    seed: int
+    on_truncation: OnTruncation
+    concurrency: int = 0
+    on_done: Callable[[Trajectory], None] | None = None
+
+    async def play(self, engine: Engine, chat: Chat, *, greedy: bool) -> list[Trajectory]:
+        """Every task once (greedy) or ``samples`` times; episodes that we failed to judge are out."""
+        played = await play_groups(
+            engine,
+            chat,
+            self.assignments,
+            group_size=1 if greedy else self.samples,
+            sampling=replace(self.sampling, temperature=0.0) if greedy else self.sampling,
+            seed=self.seed,
+            on_truncation=self.on_truncation,
+            concurrency=self.concurrency,
+            on_done=self.on_done,
+        )
+        return [t for t in played if t.error is None]
+
+    async def measure(self, engine: Engine, chat: Chat) -> Measurement:
+        """Greedy accuracy with its 95 % Wilson interval, sampled accuracy, returns."""
+        greedy = await self.play(engine, chat, greedy=True)
+        low, high = statistics.wilson_interval(sum(t.passed for t in greedy), len(greedy))
+        metrics = {
+            "eval/greedy": _mean([t.passed for t in greedy]),
+            "eval/greedy_low": low,
+            "eval/greedy_high": high,
+            "eval/return": _mean([t.total_reward for t in greedy]),
+            "eval/length": _mean([t.n_sampled for t in greedy]),
+        }
+        if self.samples:
+            drawn = await self.play(engine, chat, greedy=False)
+            metrics["eval/sampled"] = _mean([t.passed for t in drawn])
+            metrics["eval/sampled_return"] = _mean([t.total_reward for t in drawn])
+        return Measurement(metrics, [episode_row(t, chat) for t in greedy[:EXAMPLES]])
+
+
+def held_out(config: RLConfig) -> HeldOut | None:
+    """The held-out tasks of a training run, shared out over its environments; None when off.
+
+    Raises:
+        UserError: When a held-out split is the training split.
+    """
+    wanted = config.evaluation
+    if wanted.tasks == 0:
+        return None
+    assignments: list[Assignment] = []
+    for env in config.envs:
+        if env.options.get("split", "train") == wanted.split:
+            raise UserError(f"evaluation.split: {env.id} trains on {wanted.split!r} itself")
+        share = max(1, wanted.tasks // len(config.envs))
+        assignments += _assignments(env, wanted.split, share, seed_of(EVAL_SEED, config.run.seed))
+    return HeldOut(
+        assignments,
+        _sampling(config.sampling),
+        wanted.samples,
+        seed_of(EVAL_SEED, config.run.seed, 1),
+        config.on_truncation,
+    )
+
+
+def run(
+    config: EvalConfig, on_done: Callable[[Trajectory], None] | None = None
+) -> dict[str, Any]:
+    """Evaluate a model on environments.
+
+    Args:
+        config: All settings.
+        on_done: Called with every finished episode (progress, saving as it goes).
+
+    Returns:
+        ``{"results": [one dict per environment], "rows": [one dict per episode]}``.
+
+    Raises:
+        UserError: A model, environment or setting that cannot work.
+    """
+    if not config.greedy and config.samples == 0:
+        raise UserError("nothing to measure: greedy is off and samples is 0")
+    model, chat = models.load(config.model, config.seed)
+    engine = TorchEngine(
+        model,
+        eos_token_ids=models.end_token_ids(model, chat),
+        tokenizer=chat.tokenizer,
+        dtype=models.DTYPES.get(config.model.generation or ""),
+    )
+    results, rows = [], []
+    for env in config.envs:
+        test = HeldOut(
+            _assignments(env, config.split, config.tasks, seed_of(EVAL_SEED, config.seed)),
+            _sampling(config.sampling),
+            config.samples,
+            seed_of(EVAL_SEED, config.seed, 1),
+            "zero",
+            config.concurrency,
+            on_done,
+        )
+        result, played = asyncio.run(_judge(config, test, engine, chat))
+        results.append({"env": env.id, "split": config.split, **result})
+        rows += [episode_row(t, chat) for t in played]
+    return {"results": results, "rows": rows}
+
+
+def n_episodes(config: EvalConfig) -> int | None:
+    """How many episodes ``run`` plays at most; None while that depends on the size of a source."""
+    if config.tasks == 0:
+        return None
+    return len(config.envs) * config.tasks * (int(config.greedy) + config.samples)
+
+
+async def _judge(
+    config: EvalConfig, test: HeldOut, engine: Engine, chat: Chat
+) -> tuple[dict[str, Any], list[Trajectory]]:
+    greedy = await test.play(engine, chat, greedy=True) if config.greedy else []
+    drawn = await test.play(engine, chat, greedy=False) if config.samples else []
+    asked = len(test.assignments) * (int(config.greedy) + config.samples)
+    result: dict[str, Any] = {
+        "tasks": len(test.assignments),
+        "errors": asked - len(greedy) - len(drawn),
+    }
+    if greedy:
+        passed = sum(t.passed for t in greedy)
+        result["greedy"] = passed / len(greedy)
+        result["greedy_interval"] = statistics.wilson_interval(passed, len(greedy))
+        result["return"] = _mean([t.total_reward for t in greedy])
+        result["cut"] = _mean([t.cut for t in greedy])
+        result["tokens"] = _mean([t.n_sampled for t in greedy])
+    if drawn:
+        result |= _sampled_figures(drawn, config.samples, config.seed)
+    return result, [*greedy, *drawn]
+
+
+def _sampled_figures(drawn: Sequence[Trajectory], samples: int, seed: int) -> dict[str, Any]:
+    """pass@k and majority@k for k = 1, 2, 4, ... and ``samples``, intervals over tasks."""
+    by_task: dict[int, list[Trajectory]] = defaultdict(list)
+    for trajectory in drawn:
+        by_task[trajectory.group].append(trajectory)
+    whole = [group for group in by_task.values() if len(group) == samples]
+    ks = sorted({2**i for i in range(samples.bit_length()) if 2**i <= samples} | {samples})
+    figures: dict[str, Any] = {"samples": samples, "sampled": _mean([t.passed for t in drawn])}
+    for k in ks if whole else []:
+        passes = [statistics.pass_at_k(samples, sum(t.passed for t in g), k) for g in whole]
+        figures[f"pass@{k}"] = _mean(passes)
+        figures[f"pass@{k}_interval"] = statistics.bootstrap_interval(passes, seed=seed)
+        votes = [
+            statistics.majority_at_k([answer_of(t) for t in g], [t.passed for t in g], k, seed=seed)
+            for g in whole
+        ]
+        figures[f"majority@{k}"] = _mean(votes)
+        figures[f"majority@{k}_interval"] = statistics.bootstrap_interval(votes, seed=seed)
+    return figures
+
+
+def answer_of(trajectory: Trajectory) -> str | None:
+    """What a completion votes for: its final answer, else its whole text; None when it was cut."""
+    if trajectory.cut or not trajectory.turns:
+        return None
+    text = trajectory.turns[-1].text
+    return extract.final_answer(text) or text.strip()
+
+
+def _assignments(env: EnvConfig, split: str, tasks: int, seed: int) -> list[Assignment]:
+    """The first ``tasks`` tasks of a split (0: all), each with a seed of its own."""
+    played = make(env.id, **{**env.options, "split": split})
+    size = played.tasks.size
+    if size is None and tasks == 0:
+        raise UserError(f"{env.id} has endless tasks; say how many to evaluate with tasks=N")
+    count = tasks if size is None else min(size, tasks or size)
+    return [Assignment(played, env.id, i, seed_of(seed, i)) for i in range(count)]
+
+
+def _sampling(config: SamplingConfig) -> Sampling:
+    return Sampling(
+        max_tokens=config.max_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        min_p=config.min_p,
+        stop=config.stop,
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

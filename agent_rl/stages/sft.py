@@ -1,0 +1,243 @@
+"""Supervised fine-tuning: the likelihood of completions, prompts masked, in one readable loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from agent_rl import checkpoint, models
+from agent_rl.chat import Chat
+from agent_rl.config import DataConfig, SFTConfig
+from agent_rl.errors import UserError
+from agent_rl.optim import make_optimizer, step_optimizer
+from agent_rl.packing import pack
+from agent_rl.policy import Policy
+from agent_rl.rollout import seed_of
+from agent_rl.runs import Console, RunFolder
+from agent_rl.trajectory import Segment
+from rl_envs import load_rows, make
+from rl_envs.types import Message
+
+HELD_OUT_SEED = 31_013
+
+
+class Examples(Protocol):
+    """Where examples come from: a pure function of a seed."""
+
+    def draw(self, seed: int, n: int) -> list[Segment]:
+        """``n`` tokenized examples; the sampled positions are those trained on."""
+        ...
+
+
+def run(config: SFTConfig, folder: RunFolder, show: Console, *, resume: bool = False) -> dict[str, Any]:
+    """Train, and leave ``model/``, metrics and a summary in ``folder``.
+
+    Args:
+        config: All settings.
+        folder: Where everything goes.
+        show: What the person at the terminal sees.
+        resume: Go on from the newest checkpoint in ``folder``.
+
+    Returns:
+        The summary, as in ``summary.json``.
+    """
+    model, chat = models.load(config.model, config.run.seed)
+    policy = Policy(model, compute=models.DTYPES[config.model.compute])
+    optimizer = make_optimizer(config.optimizer, [(model, config.optimizer.lr)])
+    examples = examples_of(config.data, "train", chat, models.context_length(model))
+    held_out = held_out_examples(config, chat, models.context_length(model))
+    step, seconds, before = 0, 0.0, float("nan")
+    if resume:
+        step, seconds, before = _restore(model, optimizer, folder)
+    elif held_out:
+        before = mean_loss(config, policy, held_out)
+        folder.log(0, {"loss/eval": before}, stage="sft")
+    show.start(config.steps, done=step)
+    while step < config.steps:
+        started = time.perf_counter()
+        batch = examples.draw(seed_of(config.run.seed, step), config.batch_size)
+        metrics = train_step(config, policy, optimizer, batch, step)
+        step += 1
+        elapsed = time.perf_counter() - started
+        seconds += elapsed
+        metrics["speed/tokens_per_s"] = metrics["tokens/trained"] / elapsed
+        folder.log(step, metrics, stage="sft")
+        show.step(step, metrics)
+        every = config.run.checkpoint_every
+        if step == config.steps or (every and step % every == 0):
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "seconds": seconds,
+                "before": before,
+            }
+            checkpoint.save(folder.checkpoints, step, state, keep=config.run.keep_checkpoints)
+    show.stop()
+    models.save(model, chat, folder.model)
+    summary = {"stage": "sft", "steps": step, "seed": config.run.seed, "train_seconds": seconds}
+    if held_out:
+        after = mean_loss(config, policy, held_out)
+        folder.log(step, {"loss/eval": after}, stage="sft")
+        summary |= {"loss_before": before, "loss_after": after}
+    folder.write_summary({**summary, "finished": True})
+    return summary
+
+
+def train_step(
+    config: SFTConfig,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    batch: Sequence[Segment],
+    step: int,
+) -> dict[str, float]:
+    """One optimiser update: the mean negative log-likelihood per completion token of the batch."""
+    n_tokens = sum(len(example.sampled) for example in batch)
+    total = 0.0
+    for micro in _micro_batches(config, batch):
+        loss = -policy.score(micro).logprobs_k.sum() / n_tokens
+        loss.backward()
+        total += loss.item()
+    norm, taken = step_optimizer(optimizer, config.optimizer, step, config.steps)
+    return {
+        "loss/train": total,
+        "optim/grad_norm": norm,
+        "optim/skipped": float(not taken),
+        "optim/lr": optimizer.param_groups[0]["lr"],
+        "tokens/trained": n_tokens,
+    }
+
+
+@torch.no_grad()
+def mean_loss(config: SFTConfig, policy: Policy, examples: Sequence[Segment]) -> float:
+    """Mean negative log-likelihood per completion token."""
+    logprobs, _ = policy.score_all(_micro_batches(config, examples))
+    return -float(logprobs.mean())
+
+
+def _micro_batches(config: SFTConfig, examples: Sequence[Segment]) -> list[Any]:
+    return pack(
+        examples,
+        micro_tokens=config.micro_tokens,
+        share_prompts=False,
+        row_tokens=config.pack_tokens if config.packing else 0,
+    )
+
+
+def _restore(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, folder: RunFolder
+) -> tuple[int, float, float]:
+    checkpoint.clear_leftovers(folder.checkpoints)
+    path = checkpoint.latest(folder.checkpoints)
+    if path is None:
+        folder.truncate_after(-1)
+        return 0, 0.0, float("nan")
+    state = checkpoint.load(path)
+    folder.truncate_after(state["step"])
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    checkpoint.set_random_state(state["random"])
+    return state["step"], state["seconds"], state["before"]
+
+
+def examples_of(data: DataConfig, split: str, chat: Chat, context: int) -> Examples:
+    """The examples that a configuration names.
+
+    Raises:
+        UserError: When it names none, or both a file and an environment.
+    """
+    if (data.path is None) == (data.env is None):
+        raise UserError("data: give either path (a file) or env (its demonstrations)")
+    if data.path is not None:
+        return FileExamples(data.path, chat, context)
+    return Demonstrations(data, split, chat, context)
+
+
+def held_out_examples(config: SFTConfig, chat: Chat, context: int) -> list[Segment]:
+    """Demonstrations of the test split; a file has no split of its own, so none."""
+    if config.held_out == 0 or config.data.env is None:
+        return []
+    source = examples_of(config.data, "test", chat, context)
+    return source.draw(seed_of(HELD_OUT_SEED, config.run.seed), config.held_out)
+
+
+class Demonstrations:
+    """An environment's own answers to its own tasks, in given shares of its styles."""
+
+    def __init__(self, data: DataConfig, split: str, chat: Chat, context: int) -> None:
+        assert data.env is not None
+        self._env = make(data.env.id, **{"split": split, **data.env.options})
+        self._chat = chat
+        self._context = context
+        styles = data.styles or {style: 1.0 for style in self._env.styles[:1]}
+        unknown = [style for style in styles if style not in self._env.styles]
+        if unknown or not styles:
+            raise UserError(
+                f"data.styles: {data.env.id} demonstrates {list(self._env.styles)}, "
+                f"not {unknown or 'anything'}"
+            )
+        self._styles = list(styles)
+        shares = np.array([styles[style] for style in self._styles], dtype=float)
+        self._shares = shares / shares.sum()
+
+    def draw(self, seed: int, n: int) -> list[Segment]:
+        """``n`` demonstrations of tasks drawn at random."""
+        rng = np.random.default_rng(seed)
+        return [self._one(rng) for _ in range(n)]
+
+    def _one(self, rng: np.random.Generator) -> Segment:
+        size = self._env.tasks.size
+        index = int(rng.integers(2**31 if size is None else size))
+        observation, _ = self._env.reset(seed=int(rng.integers(2**31)), options={"index": index})
+        style = self._styles[int(rng.choice(len(self._styles), p=self._shares))]
+        text = self._env.demonstration(self._env.task, style, rng)
+        said: Message = {"role": "assistant", "content": text}
+        return example([*observation, said], self._chat, self._context, where=f"task {index}")
+
+
+class FileExamples:
+    """Rows with ``prompt`` and ``completion``, or ``messages`` that end with the assistant."""
+
+    def __init__(self, path: str, chat: Chat, context: int) -> None:
+        self._examples = [
+            example(_messages(row, f"{path}, row {n}"), chat, context, where=f"{path}, row {n}")
+            for n, row in enumerate(load_rows(path), start=1)
+        ]
+
+    def draw(self, seed: int, n: int) -> list[Segment]:
+        """``n`` rows without repetition, as long as there are that many."""
+        rng = np.random.default_rng(seed)
+        size = len(self._examples)
+        return [self._examples[i] for i in rng.choice(size, n, replace=n > size)]
+
+
+def _messages(row: Any, where: str) -> list[Message]:
+    if row.get("messages"):
+        return list(row["messages"])
+    if row.get("prompt") is None or row.get("completion") is None:
+        found = ", ".join(row)
+        raise UserError(f"{where}: needs prompt and completion, or messages; it has {found}")
+    prompt, completion = row["prompt"], row["completion"]
+    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    if isinstance(completion, str):
+        completion = [{"role": "assistant", "content": completion}]
+    return [*asked, *completion]
+
+
+def example(messages: Sequence[Message], chat: Chat, context: int, *, where: str) -> Segment:
+    """A conversation as ids; the last assistant message (with its end token) is trained on.
+
+    Raises:
+        UserError: When it does not end with the assistant, or is longer than the context.
+    """
+    if not messages or messages[-1]["role"] != "assistant":
+        raise UserError(f"{where}: the last message must be the assistant's")
+    prompt = chat.prompt_ids(messages[:-1])
+    completion = chat.completion_ids(messages[-1]["content"])
+    ids = (*prompt, *completion)
+    if len(ids) > context:
+        raise UserError(f"{where}: {len(ids)} tokens, but the model's context is {context}")
+    return Segment(ids, tuple(range(len(prompt), len(ids))), len(prompt))

@@ -1,0 +1,121 @@
+"""What an episode leaves behind: the ids exactly as sampled, and what they earned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rl_envs.types import Message
+from rl_verifiers.score import Score
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One action of the policy.
+
+    Attributes:
+        prompt_ids: Everything the policy saw, in tokens.
+        completion_ids: What it sampled, its end-of-sequence token included.
+        logprobs: Of each sampled token, under the distribution it was drawn from.
+        text: The completion as the environment read it.
+        reward: What the environment paid for this action.
+        finish_reason: "stop" or "length".
+        policy_version: Version of the weights that sampled it.
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    reward: float
+    finish_reason: str
+    policy_version: int = 0
+
+
+@dataclass(slots=True)
+class Trajectory:
+    """One episode.
+
+    Attributes:
+        env: Id of the environment.
+        task_id: Id of the task within it.
+        group: Number of the task within the batch; episodes of one task share it.
+        sample: Number of the episode within its group.
+        opening: The messages of the reset.
+        turns: In time order.
+        discount: The environment's discount per turn.
+        terminated: The task ended (a value of 0 follows).
+        truncated: A limit of the environment ended it (a value may follow: bootstrap).
+        cut: The last completion ran into the token limit, and the episode ended there.
+        final_prompt_ids: What the policy would have seen next, when truncated.
+        score: The verifier's last word, if there was one.
+        error: Our own failure; the episode is left out of training and counted.
+    """
+
+    env: str
+    task_id: str
+    group: int
+    sample: int
+    opening: tuple[Message, ...] = ()
+    turns: list[Turn] = field(default_factory=list)
+    discount: float = 1.0
+    terminated: bool = False
+    truncated: bool = False
+    cut: bool = False
+    final_prompt_ids: tuple[int, ...] = ()
+    score: Score | None = None
+    error: str | None = None
+
+    @property
+    def total_reward(self) -> float:
+        """Undiscounted sum of the rewards of all turns."""
+        return sum(turn.reward for turn in self.turns)
+
+    @property
+    def n_sampled(self) -> int:
+        """Number of tokens the policy sampled."""
+        return sum(len(turn.completion_ids) for turn in self.turns)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the task counts as solved: the verifier's word, else a positive total reward."""
+        return self.score.passed if self.score is not None else self.total_reward > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One context as the model reads it: ids, and which of them the policy sampled.
+
+    Attributes:
+        ids: The whole sequence.
+        sampled: Positions in ``ids`` that the policy sampled, ascending, none of them 0.
+        prompt_length: Number of ids before the first sampled one (all, when none is sampled).
+    """
+
+    ids: tuple[int, ...]
+    sampled: tuple[int, ...]
+    prompt_length: int
+
+
+def segments(trajectory: Trajectory) -> list[Segment]:
+    """The trajectory as sequences: turns that extend one another share one, others start anew.
+
+    Two turns share a sequence if and only if the second's context starts with the first's context
+    and sampled ids; a template that rewrites history, or an environment whose policy sees only the
+    last observation, so gives several. Nothing is tokenized here.
+    """
+    out: list[Segment] = []
+    ids: tuple[int, ...] = ()
+    sampled: list[int] = []
+    start = 0
+    for turn in trajectory.turns:
+        if sampled and turn.prompt_ids[: len(ids)] != ids:
+            out.append(Segment(ids, tuple(sampled), start))
+            sampled = []
+        if not sampled:
+            start = len(turn.prompt_ids)
+        first = len(turn.prompt_ids)
+        ids = turn.prompt_ids + turn.completion_ids
+        sampled.extend(range(first, len(ids)))
+    if sampled:
+        out.append(Segment(ids, tuple(sampled), start))
+    return out
