@@ -24,6 +24,8 @@ from rl_envs.tasks import DataError
 ENTRY_POINT_GROUP = "agent_rl.envs"
 """A package lists its environments here as ``"text/Name-v0" = "package.module:Class"``."""
 
+_FILE_NAMESPACE = "file/"  # classes made from a file that registers nothing
+
 EnvClass = TypeVar("EnvClass", bound=Callable[..., TextEnv])
 
 _ids: dict[str, str | Callable[..., TextEnv]] = {}  # in order of registration
@@ -76,7 +78,7 @@ def _read_entry_points() -> None:
 def ids() -> list[str]:
     """Every registered id, sorted."""
     _read_entry_points()
-    return sorted(_ids)
+    return sorted(env_id for env_id in _ids if not env_id.startswith(_FILE_NAMESPACE))
 
 
 def make(id_or_path: str, **options: Any) -> TextEnv:
@@ -164,6 +166,7 @@ def _id_of_file(place: str) -> str:
         env_id: where
         for env_id, where in _ids.items()
         if (where.split(":")[0] if isinstance(where, str) else where.__module__) == module.__name__
+        if not env_id.startswith(_FILE_NAMESPACE)
     }
     if class_name:
         if class_name not in classes:
@@ -174,7 +177,9 @@ def _id_of_file(place: str) -> str:
         raise DataError(f"{path}: name one, as in {path}:ClassName: {_names(classes)}")
     name = class_name or next(iter(classes))
     where = f"{module.__name__}:{name}"
-    env_id = next((key for key, value in registered.items() if value == where), f"file/{name}-v0")
+    env_id = next(
+        (key for key, value in registered.items() if value == where), f"{_FILE_NAMESPACE}{name}-v0"
+    )
     if _ids.get(env_id) != where:
         gymnasium.registry.pop(env_id, None)  # another file's class of the same name
         register(env_id, where)
