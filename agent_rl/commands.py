@@ -89,7 +89,7 @@ def list_envs(*, as_json: bool) -> int:
 
 def list_verifiers(*, as_json: bool) -> int:
     """``agent-rl verifiers``."""
-    rows = [{"name": name, "what": text} for name, text in rl_verifiers.listing().items()]
+    rows = [{"name": name, "what": rl_verifiers.describe(name)} for name in rl_verifiers.names()]
     return _print_rows(rows, "verifiers", as_json)
 
 

@@ -16,10 +16,13 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from agent_rl.chat import Chat
 from agent_rl.config import LoRA, ModelConfig, TinyModel
 from agent_rl.errors import UserError
+
+logging.disable_progress_bar()  # they write over ours
 
 TINY_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ m['content'] }}"

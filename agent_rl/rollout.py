@@ -14,7 +14,7 @@ from agent_rl.engines import Engine, PromptTooLong, Sampling
 from agent_rl.errors import UserError
 from agent_rl.trajectory import Trajectory, Turn
 from rl_envs import TextEnv
-from rl_verifiers import Score, score_group
+from rl_verifiers import Score
 
 OnTruncation = Literal["zero", "score", "mask"]
 
