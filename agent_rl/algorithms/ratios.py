@@ -45,7 +45,7 @@ def sequence_ratio(logprobs_t: Tensor, old_logprobs_t: Tensor, trajectory_t: Ten
     """
     if not logprobs_t.numel():
         return logprobs_t
-    n = int(trajectory_t[-1]) + 1
+    n = int(trajectory_t.max()) + 1
     gaps_t = logprobs_t.detach() - old_logprobs_t.detach()
     lengths_n = trajectory_lengths(trajectory_t, n).clamp(min=1)
     means_n = trajectory_sum(gaps_t, trajectory_t, n) / lengths_n
@@ -85,7 +85,7 @@ def importance_weight(
     if mode == "sequence":
         if trajectory_t is None:
             raise AlgorithmError("importance_weight in sequence mode needs trajectory_t")
-        n = int(trajectory_t[-1]) + 1 if trajectory_t.numel() else 0
+        n = int(trajectory_t.max()) + 1 if trajectory_t.numel() else 0
         logs_t = trajectory_sum(gaps_t, trajectory_t, n)[trajectory_t]
     raw_t = tamed_exp(logs_t)
     bound = float("inf") if cap is None else cap

@@ -148,3 +148,11 @@ def test_importance_weights_are_constants():
 def test_sequence_mode_needs_the_trajectories():
     with pytest.raises(AlgorithmError, match="needs trajectory_t"):
         importance_weight(f64([0.0]), f64([0.0]), 2.0, "sequence")
+
+
+def test_micro_batches_may_hold_trajectories_in_any_order():
+    logprobs, old = f64([-1.0, -2.0, -0.5]), f64([-1.2, -1.5, -0.4])
+    sequence = sequence_ratio(logprobs, old, index([5, 2, 5]))
+    assert close(sequence, [math.exp(0.05), math.exp(-0.5), math.exp(0.05)])
+    weight, _ = importance_weight(logprobs, old, 9.0, "sequence", trajectory_t=index([5, 2, 5]))
+    assert close(weight, [math.exp(0.1), math.exp(-0.5), math.exp(0.1)])
