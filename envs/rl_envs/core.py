@@ -28,6 +28,7 @@ GroupVerifier = Callable[[Sequence[str], Row], Sequence[Verdict] | Awaitable[Seq
 
 StepResult = tuple[Observation, float, bool, bool, dict[str, Any]]
 
+_UNJUDGED = "{} has no verifier: set `verifier` or override `score`"
 _ENDLESS = 2**31  # indices drawn from a source without a size
 
 
@@ -130,8 +131,10 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         for name, value in options.items():
             if value is not None:
                 setattr(self, name, value)
+        _check_verifier(type(self).__name__, self.verifier)
+        _check_verifier(type(self).__name__, self.group_verifier)
         if isinstance(self.group_verifier, str | Mapping):
-            self.group_verifier = resolve_verifier(self.group_verifier, type(self).__name__)
+            self.group_verifier = resolve_verifier(self.group_verifier)
         self.split = split
         self.render_mode = render_mode
         self._check_options()
@@ -183,8 +186,8 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         return self._judged(action)
 
     def score(self, completion: str, row: Row) -> Verdict | Awaitable[Verdict]:
-        """The verdict on a completion. Override it, or set ``verifier``."""
-        return self.judging(completion, row)
+        """The verdict on a completion. Override it, or set ``verifier``, which goes first."""
+        raise DataError(_UNJUDGED.format(type(self).__name__))
 
     def demonstration(self, task: Task, style: str, rng: np.random.Generator) -> str:
         """A right completion for a task, for supervised training.
@@ -232,12 +235,18 @@ class TextEnv(gymnasium.Env[Observation, Action]):
 
     @property
     def judging(self) -> Verifier:
-        """What judges a completion: ``score`` where a class overrides it, else ``verifier``."""
-        if type(self).score is not TextEnv.score:
-            return self.score
-        if self._judge is None:
-            self._judge = resolve_verifier(self.verifier, type(self).__name__)
-        return self._judge
+        """What judges completions, also outside an episode: ``verifier`` if set, else ``score``.
+
+        Raises:
+            DataError: Neither is there.
+        """
+        if self.verifier is not None:
+            if self._judge is None:
+                self._judge = resolve_verifier(self.verifier)
+            return self._judge
+        if type(self).score is TextEnv.score:
+            raise DataError(_UNJUDGED.format(type(self).__name__))
+        return self.score
 
     async def judge(self, completion: str) -> Score:
         """The score of a completion of the present task; status ``error`` where judging failed."""
@@ -348,17 +357,19 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         return Reply(reward=score.value, terminated=True, score=score)
 
 
-def resolve_verifier(spec: VerifierSpec | None, owner: str) -> Verifier:
-    """The verifier that a name, ``{"name": ..., **options}`` or a callable stands for.
-
-    Raises:
-        DataError: There is none.
-    """
-    if spec is None:
-        raise DataError(f"{owner} has no verifier: set `verifier` or override `score`")
+def resolve_verifier(spec: VerifierSpec) -> Verifier:
+    """The verifier that a name, ``{"name": ..., **options}`` or a callable stands for."""
     if isinstance(spec, str):
         return rl_verifiers.make(spec)
     if isinstance(spec, Mapping):
         options = dict(spec)
         return rl_verifiers.make(options.pop("name"), **options)
     return spec
+
+
+def _check_verifier(owner: str, spec: Any) -> None:
+    """Refuses an unknown name now, at no cost, and not at the first completion."""
+    name = spec.get("name") if isinstance(spec, Mapping) else spec
+    if isinstance(spec, str | Mapping) and name not in rl_verifiers.names():
+        known = ", ".join(rl_verifiers.names())
+        raise DataError(f"{owner}: no verifier {name!r}; there are {known}")

@@ -17,7 +17,7 @@ EntrySpec = tuple[str, float, Mapping[str, Any]]
 """``(env_id, weight, options)``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """One environment of a mixture.
 

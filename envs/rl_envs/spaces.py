@@ -56,7 +56,7 @@ class TextSpace(gymnasium.Space[Action]):
         if mask is not None or probability is not None:
             raise ValueError("a text space samples without a mask or a probability")
         length = int(self.np_random.integers(self.sample_length + 1))
-        codes = self.np_random.integers(_CODE_POINTS, size=length)
+        codes = self.np_random.integers(_CODE_POINTS, size=length).tolist()
         return "".join(chr(code) for code in codes if code not in _SURROGATES)
 
     def to_jsonable(self, sample_n: Iterable[Action]) -> list[Any]:

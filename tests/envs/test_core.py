@@ -196,6 +196,16 @@ def test_no_verifier_names_the_class():
         begun(Unjudged()).step("x")
 
 
+def test_a_given_verifier_goes_before_the_method_score():
+    assert begun(Double(verifier=lambda completion, row: 0.75)).step("x")[1] == 0.75
+
+
+@pytest.mark.parametrize("name", ["verifier", "group_verifier"])
+def test_an_unknown_verifier_is_named_at_once(name):
+    with pytest.raises(DataError, match=r"Double: no verifier 'maths'; there are .*math"):
+        Double(**{name: {"name": "maths"}})
+
+
 def test_group_verifier_by_callable():
     def most_common(completions, row):
         return [completions.count(text) / len(completions) for text in completions]

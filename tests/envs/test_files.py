@@ -141,6 +141,17 @@ def test_hub_id_without_the_package_says_what_to_install(monkeypatch):
         load_rows("owner/name")
 
 
+def test_hub_data_set_that_cannot_be_reached_says_what_to_do(monkeypatch):
+    class Offline:
+        @staticmethod
+        def load_dataset(data_id, name, split):
+            raise ConnectionError(f"cannot reach {data_id} {name} {split}\nlong trace")
+
+    monkeypatch.setitem(sys.modules, "datasets", Offline)
+    with pytest.raises(DataError, match=r"reach owner/name main test\); offline, give a local"):
+        load_rows("owner/name", split="test", name="main")
+
+
 @pytest.mark.parametrize(
     ("row", "prompt", "answer"),
     [
