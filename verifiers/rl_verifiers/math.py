@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
+from rl_verifiers.answers import (
+    EXACT_DIGITS,
+    ROUNDED_DIGITS,
+    ExactOracle,
+    NeedsNumericError,
+    Oracle,
+    same_answer,
+)
+from rl_verifiers.expressions import Node, OverLimitError, UnparsableError
+from rl_verifiers.parse import folded_words, parse_answer
 from rl_verifiers.quantities import normalised, number
 from rl_verifiers.score import Row, Score
-from rl_verifiers.text import Extraction, bad_reference, extraction, reference
+from rl_verifiers.text import Extraction, bad_reference, choice_letter, extraction, reference
+from rl_verifiers.workers import (
+    WorkerDiedError,
+    WorkerLimitError,
+    WorkerRaisedError,
+    inside_worker,
+    shared_pool,
+)
+
+MAX_INLINE = 1_000
+"""Longer answers are read in a worker, so that no answer holds up an event loop."""
+CPU_SECONDS = 3.0
+WALL_SECONDS = 60.0
+"""Second walls: the limits on work in :mod:`rl_verifiers.expressions` should be met long before."""
+
+Verdict = Literal["correct", "wrong", "unparsable", "over_limit", "bad_reference"]
+_LETTER = re.compile(r"\(?([A-J])\)?")
 
 
 @dataclass(frozen=True)
@@ -18,23 +49,140 @@ class MathVerifier:
     bounded = True
 
     def __call__(self, completion: str, row: Row) -> Score:
-        """Score one completion."""
-        wanted = reference(row)
-        if wanted is None:
+        """Score one completion; blocks while a worker evaluates a symbolic answer."""
+        score = self._inline(completion, row)
+        return score if isinstance(score, Score) else _settled(*score.submit())
+
+    async def ascore(self, completion: str, row: Row) -> Score:
+        """Score one completion; other tasks run while a worker evaluates a symbolic answer."""
+        score = self._inline(completion, row)
+        if isinstance(score, Score):
+            return score
+        found, future = score.submit()
+        await asyncio.wait([asyncio.wrap_future(future)])
+        return _settled(found, future)
+
+    def _inline(self, completion: str, row: Row) -> Score | _Question:
+        gold = reference(row)
+        if gold is None:
             return bad_reference(row)
         found = extraction(self.extract)(completion)
         if not found:
             return Score.wrong("no answer found", status="no_answer")
-        wanted, found = normalised(wanted), normalised(found)
-        if wanted == found:
-            return Score.correct("same text")
-        value, other = number(wanted), number(found)
-        if value is not None and value == other:
-            return Score.correct("same number")
-        return Score.wrong(f"{found!r:.80} is not the answer")
+        gold, found = normalised(gold), normalised(found)
+        if not gold:
+            return bad_reference(row)
+        same = _same_text(gold, found)
+        if same is not None:
+            return _score(found, ("correct" if same else "wrong", ""))
+        question = _Question(gold, found, ROUNDED_DIGITS if not self.strict else EXACT_DIGITS)
+        if len(gold) > MAX_INLINE or len(found) > MAX_INLINE:
+            return question
+        try:
+            return _score(found, judge(gold, found, ExactOracle(question.digits)))
+        except NeedsNumericError:
+            return question
 
 
 def math_verifier(*, extract: Extraction = "final", strict: bool = True) -> MathVerifier:
-    """The completion's answer equals ``row["answer"]`` as mathematics."""
+    r"""The completion's answer equals ``row["answer"]`` as mathematics.
+
+    Read are numbers in every spelling, fractions, percents, units, radicals, functions, equations,
+    tuples, sets, intervals, inequalities, matrices, bases and words, in LaTeX or plain text. An
+    answer that is not understood scores ``unparsable``; one that would cost too much work,
+    ``over_limit``; a reference that is not understood, ``bad_reference`` (unless the answer is the
+    same text). No text is ever evaluated as code.
+
+    Args:
+        extract: Where the answer stands in the completion (see :mod:`rl_verifiers.extract`).
+        strict: Off, a decimal of three digits or more may round the reference; on, one must have
+            ten, so that 3.14 is not pi.
+    """
     extraction(extract)
     return MathVerifier(extract, strict)
+
+
+def judge(gold: str, found: str, oracle: Oracle) -> tuple[Verdict, str]:
+    """Compare two normalised answers; the verdict and its reason.
+
+    Raises:
+        NeedsNumericError: From an exact oracle.
+    """
+    try:
+        wanted = _reference_tree(gold)
+    except (UnparsableError, OverLimitError) as error:
+        return "bad_reference", f"reference {gold!r:.80}: {error}"
+    try:
+        return ("correct" if same_answer(wanted, parse_answer(found), oracle) else "wrong"), ""
+    except NeedsNumericError:
+        raise
+    except OverLimitError as error:
+        return "over_limit", str(error)
+    except ValueError as error:
+        return "unparsable", f"{found!r:.80}: {error}"
+
+
+def judge_numerically(gold: str, found: str, digits: int) -> tuple[Verdict, str]:
+    """:func:`judge` by evaluation; what a worker runs."""
+    from rl_verifiers.numeric import NumericOracle  # noqa: PLC0415 - it imports mpmath
+
+    return judge(gold, found, NumericOracle(digits))
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A comparison that a worker must make."""
+
+    gold: str
+    found: str
+    digits: int
+
+    def submit(self) -> tuple[str, Future[tuple[Verdict, str]]]:
+        arguments = (self.gold, self.found, self.digits)
+        if inside_worker():
+            done: Future[tuple[Verdict, str]] = Future()
+            done.set_result(judge_numerically(*arguments))
+            return self.found, done
+        return self.found, shared_pool().submit(
+            judge_numerically, *arguments, cpu_s=CPU_SECONDS, wall_s=WALL_SECONDS
+        )
+
+
+def _settled(found: str, future: Future[tuple[Verdict, str]]) -> Score:
+    try:
+        return _score(found, future.result())
+    except WorkerLimitError as error:
+        return Score.wrong(str(error), status="over_limit")
+    except (WorkerDiedError, WorkerRaisedError) as error:
+        return Score.failed(f"the worker failed: {error}")
+
+
+def _score(found: str, verdict: tuple[Verdict, str]) -> Score:
+    status, reason = verdict
+    if status == "correct":
+        return Score.correct()
+    return Score.wrong(reason or f"{found!r:.80} is not the answer", status=status)
+
+
+def _same_text(gold: str, found: str) -> bool | None:
+    """The verdict where text or plain numbers decide; None where the answers must be parsed."""
+    if gold == found:
+        return True
+    value, other = number(gold), number(found)
+    if value is not None and other is not None:
+        return value == other
+    letter = _LETTER.fullmatch(folded_letter(gold))
+    if letter is not None:
+        return choice_letter(found) == letter[1]
+    words = folded_words(gold)
+    return True if words is not None and words == folded_words(found) else None
+
+
+def folded_letter(text: str) -> str:
+    r"""``text`` without the ``\text{...}`` around a single option letter."""
+    return re.sub(r"\\(?:text|textbf|mathrm|mathbf)\s?\{\s?(\(?[A-Ja-j]\)?)\s?\}", r"\1", text).strip()
+
+
+@lru_cache(maxsize=4096)
+def _reference_tree(gold: str) -> Node:
+    return parse_answer(gold)

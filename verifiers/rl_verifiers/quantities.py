@@ -14,7 +14,7 @@ MAX_EXPONENT = 4000
 """Largest power of ten in a literal such as ``6e23``."""
 
 _DROPPED = re.compile(
-    r"\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\\[!,;: ]|\\q?quad(?![a-zA-Z])|\\displaystyle"
+    r"\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|(?<!\\)\\[!,;: ]|\\q?quad(?![a-zA-Z])|\\displaystyle"
     r"|\\(?:bigg?|Bigg?)[lr]?(?![a-zA-Z])|\\(?:limits|nolimits)(?![a-zA-Z])"
 )
 _REPLACED = {
@@ -28,6 +28,10 @@ _REPLACED = {
 }  # fmt: skip
 _REPLACE = re.compile("|".join(re.escape(key) for key in sorted(_REPLACED, key=len, reverse=True)))
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
+
+_SINGLE_BACKSLASH = re.compile(r"(?<!\\)\\(?!\\)")
+_TIGHT = re.compile(r"\\!\s*")
+_GROUPED = re.compile(r"(?<=\d)(?:\\[,;: ]|~)(?=\d{3}(?!\d))")
 
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
@@ -48,7 +52,10 @@ _SLASH = re.compile(
 
 def normalised(text: str) -> str:
     """``text`` without what never changes its meaning: outer dollars, spacing, final full stop."""
+    if "\\\\" in text and not _SINGLE_BACKSLASH.search(text):
+        text = text.replace("\\\\", "\\")  # escaped once too often, as by a JSON writer
     text = _REPLACE.sub(lambda match: _REPLACED[match[0]], text)
+    text = _GROUPED.sub("", _TIGHT.sub("", text))
     text = _DROPPED.sub(" ", text)
     text = " ".join(text.split())
     for _ in range(4):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,3 +92,14 @@ def exact(*, extract: Extraction = "whole", case: bool = True, whitespace: bool 
     """
     extraction(extract)
     return Exact(extract, case, whitespace)
+
+
+_LETTER = r"(?:\\text(?:bf)?\s?\{\s?)?\(?\s?([A-Za-z])\s?\)?(?:\s?\})?"
+_OPTION = re.compile(_LETTER + r"(?=[.):,\s}]|\Z)")
+
+
+def choice_letter(text: str) -> str | None:
+    r"""The option letter that an answer starts with: ``B``, ``(B)``, ``B. 42``, ``\text{B}``."""
+    text = text.strip().strip("*$").strip()
+    match = _OPTION.match(text)
+    return None if match is None else match[1].upper()

@@ -1,7 +1,6 @@
 """Killable worker processes: run a function with a deadline and a memory limit, from any thread.
 
-A worker is ``python -m rl_verifiers.workers``: a fresh interpreter that speaks pickled frames over
-its standard input and output. It never imports the caller's ``__main__``, needs no signal in the
+A worker is a fresh interpreter that speaks pickled frames over its standard input and output. It never imports the caller's ``__main__``, needs no signal in the
 caller, and dies with the pipe when the caller dies.
 """
 
@@ -27,6 +26,7 @@ T = TypeVar("T")
 
 MEMORY_BYTES = 2 << 30
 """Address space of a worker."""
+_PROGRAM = "import sys; from rl_verifiers.workers import serve; serve(int(sys.argv[1]))"
 _HEADER = struct.Struct("!Q")
 _START_SECONDS = 60.0
 _inside_worker = False
@@ -77,7 +77,8 @@ class WorkerPool:
             wall_s: Seconds after which the worker is killed in any case.
 
         Returns:
-            A future. Its exception is WorkerLimitError, WorkerRaisedError, or WorkerDiedError after one retry.
+            A future. Its exception is WorkerLimitError, WorkerRaisedError, or, after one retry,
+            WorkerDiedError.
         """
         frame = pickle.dumps((function, arguments, cpu_s))
         return self._threads.submit(self._call, frame, wall_s)
@@ -109,7 +110,7 @@ class WorkerPool:
 class _Worker:
     def __init__(self, memory_bytes: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rl_verifiers.workers", str(memory_bytes)],
+            [sys.executable, "-P", "-c", _PROGRAM, str(memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
@@ -209,7 +210,8 @@ def _limit(resource_name: str, soft: int) -> None:
         return
 
 
-def _serve(memory_bytes: int) -> None:
+def serve(memory_bytes: int) -> None:
+    """The main loop of a worker process."""
     global _inside_worker  # noqa: PLW0603 - set once, before any call
     _inside_worker = True
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller; the pipe ends us
@@ -233,10 +235,3 @@ def _run(frame: bytes) -> tuple[bool, Any]:
         return True, function(*arguments)
     except Exception as error:
         return False, (type(error).__name__, str(error)[:2000])
-
-
-if __name__ == "__main__":
-    # Under "-m" this file is __main__; serve from its importable twin, so that there is one flag.
-    from rl_verifiers.workers import _serve as serve
-
-    serve(int(sys.argv[1]))

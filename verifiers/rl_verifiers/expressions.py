@@ -1,0 +1,164 @@
+"""Expressions as plain trees, and the limits on the work that one of them may cost.
+
+The limits count characters, nodes and digits, never seconds, so that the same answer gets the same
+verdict on any machine.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+MAX_CHARACTERS = 20_000
+MAX_NESTING = 50
+MAX_NODES = 5_000
+MAX_BITS = 100_000
+"""Size of an exact number, numerator and denominator together."""
+MAX_FACTORIAL = 5_000
+
+
+class UnparsableError(ValueError):
+    """The text is not mathematics that we read."""
+
+
+class OverLimitError(ValueError):
+    """The text asks for more work than an answer is worth."""
+
+
+class NotExactError(ValueError):
+    """The value is not a rational number that exact arithmetic finds."""
+
+
+class Node(NamedTuple):
+    """A node of a tree.
+
+    ``op`` is one of: ``num`` (value: Fraction), ``sym`` (value: name), ``const`` (``pi``, ``e``,
+    ``i``, ``inf``, ``reals``, ``empty``), ``text`` (value: folded words), ``add``, ``neg``, ``mul``,
+    ``div``, ``pow``, ``pm`` (value: ``±`` or ``∓``), ``func`` (value: name), ``apply`` (value: name
+    of an unknown function), ``based`` (value: digits and base), ``unit`` (value: unit), ``tuple``
+    (value: its two brackets), ``set``, ``list``, ``ratio``, ``matrix`` of ``row``, ``union``,
+    ``intersection``, ``difference``, ``rel`` (value: the tuple of operators between the arguments).
+    """
+
+    op: str
+    args: tuple[Node, ...] = ()
+    value: Any = None
+
+
+def num(value: int | Fraction) -> Node:
+    """A number."""
+    return Node("num", value=Fraction(value))
+
+
+def exact(node: Node) -> Fraction:
+    """The rational value of ``node``.
+
+    Raises:
+        NotExactError: It has a symbol, an irrational or undefined part.
+        OverLimitError: It, or a number on the way to it, is too large.
+    """
+    if node.op == "num":
+        return _checked(node.value)
+    rule = _RULES.get(node.op)
+    if rule is None:
+        raise NotExactError
+    return _checked(rule(node))
+
+
+def _checked(value: Fraction) -> Fraction:
+    if value.numerator.bit_length() + value.denominator.bit_length() > MAX_BITS:
+        raise OverLimitError(f"a number of more than {MAX_BITS} bits")
+    return value
+
+
+def _add(node: Node) -> Fraction:
+    return exact(node.args[0]) + exact(node.args[1])
+
+
+def _mul(node: Node) -> Fraction:
+    return exact(node.args[0]) * exact(node.args[1])
+
+
+def _div(node: Node) -> Fraction:
+    top, bottom = map(exact, node.args)
+    if bottom == 0:
+        raise NotExactError
+    return top / bottom
+
+
+def _pow(node: Node) -> Fraction:
+    base, exponent = map(exact, node.args)
+    if exponent.denominator != 1 or (base == 0 and exponent <= 0):
+        raise NotExactError
+    size = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if base not in (0, 1, -1) and size * abs(exponent) > MAX_BITS:
+        raise OverLimitError(f"a power of more than {MAX_BITS} bits")
+    return base ** int(exponent % 2 if base in (0, 1, -1) and exponent > 1 else exponent)
+
+
+def _func(node: Node) -> Fraction:
+    values = [exact(argument) for argument in node.args]
+    if any(value.denominator != 1 for value in values) and node.value not in _ANY_RATIONAL:
+        raise NotExactError
+    if node.value == "abs":
+        return abs(values[0])
+    if node.value == "floor":
+        return Fraction(math.floor(values[0]))
+    if node.value == "ceil":
+        return Fraction(math.ceil(values[0]))
+    whole = [int(value) for value in values]
+    if node.value == "factorial" and whole[0] >= 0:
+        return Fraction(math.factorial(_small(whole[0])))
+    if node.value == "binom" and min(whole) >= 0:
+        return Fraction(math.comb(_small(whole[0]), _small(whole[1])))
+    if node.value == "gcd":
+        return Fraction(math.gcd(*whole))
+    raise NotExactError
+
+
+_ANY_RATIONAL = ("abs", "floor", "ceil")
+
+
+def _small(value: int) -> int:
+    if value > MAX_FACTORIAL:
+        raise OverLimitError(f"a factorial or binomial above {MAX_FACTORIAL}")
+    return value
+
+
+def _based(node: Node) -> Fraction:
+    digits, base = node.value
+    return Fraction(int(digits, base))
+
+
+_RULES = {
+    "add": _add,
+    "mul": _mul,
+    "div": _div,
+    "pow": _pow,
+    "neg": lambda node: -exact(node.args[0]),
+    "func": _func,
+    "based": _based,
+}
+
+
+def symbols(node: Node) -> frozenset[str]:
+    """The names of the free symbols and unknown functions in ``node``."""
+    found, waiting = set(), [node]
+    while waiting:
+        part = waiting.pop()
+        if part.op in ("sym", "apply"):
+            found.add(part.value)
+        waiting.extend(part.args)
+    return frozenset(found)
+
+
+def contains(node: Node, op: str) -> bool:
+    """Whether ``node`` has a part of kind ``op``."""
+    waiting = [node]
+    while waiting:
+        part = waiting.pop()
+        if part.op == op:
+            return True
+        waiting.extend(part.args)
+    return False
