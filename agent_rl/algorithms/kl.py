@@ -48,6 +48,7 @@ def require_descent(place: Place, estimator: Estimator) -> None:
     descent = DESCENT.get((place, estimator), "")
     if "(refused)" in descent:
         instead = "k1" if place == "reward" else "k2, k3 or exact"
+        descent = descent.removesuffix(" (refused)")
         raise AlgorithmError(
             f"kl estimator {estimator} in the {place} descends {descent}; use {instead} there"
         )
