@@ -177,7 +177,7 @@ class Decoder:
 
     def _on_device(self, array: NDArray[Any]) -> Tensor:
         device = next(self._model.parameters()).device
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+        return torch.from_numpy(np.array(array, order="C")).to(device)
 
 
 def attention_windows(model: nn.Module) -> dict[str, int | None]:

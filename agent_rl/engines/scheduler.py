@@ -20,7 +20,7 @@ class Scheduler:
 
     Args:
         decoder: An empty batch.
-        model: Put into evaluation mode while the burst lasts.
+        model: Put into evaluation mode for each step, and back.
         max_batch: Most rows decoded at once.
         cache_tokens: Most rows times the longest row; None for no such bound.
         version: Policy version that completions are stamped with.
@@ -47,9 +47,11 @@ class Scheduler:
         self._driver = self._loop.create_task(self._drive())
 
     def __len__(self) -> int:
-        """Requests under way."""
-        alive = not (self._over or self._loop.is_closed())
-        return len(self._decoder.rows) + len(self._waiting) if alive else 0
+        """Requests that someone still waits for."""
+        if self._loop.is_closed():
+            return 0
+        known = (*self._decoder.rows.requests, *self._waiting)
+        return sum(not request.future.done() for request in known)
 
     @property
     def accepts(self) -> bool:
@@ -78,9 +80,8 @@ class Scheduler:
         """Decode until nothing is left; between two steps everyone else in the loop has a turn."""
         try:
             await asyncio.sleep(0)  # the other requests of this pass arrive
-            with _evaluating(self._model):
-                while self._step():
-                    await asyncio.sleep(0)
+            while self._step():
+                await asyncio.sleep(0)
         except Exception as error:
             for request in (*self._decoder.rows.requests, *self._waiting):
                 if not request.future.done():
@@ -96,11 +97,12 @@ class Scheduler:
             self._waiting = deque(r for r in self._waiting if r not in self._gone)
             self._gone.clear()
         admitted = self._admissible()
-        if admitted:
-            self._decoder.admit(admitted)
-        if len(self._decoder.rows):
-            for request, completion in self._decoder.step(self._version):
-                _resolve(request, completion)
+        with _evaluating(self._model):
+            if admitted:
+                self._decoder.admit(admitted)
+            finished = self._decoder.step(self._version) if len(self._decoder.rows) else []
+        for request, completion in finished:
+            _resolve(request, completion)
         return bool(len(self._decoder.rows) or self._waiting)
 
     def _admissible(self) -> list[Request]:

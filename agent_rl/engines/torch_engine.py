@@ -112,10 +112,10 @@ class TorchEngine:
             UserError: When names or shapes are not the model's, or a request is under way (its
                 tokens would come from two policies).
         """
-        if self._scheduler is not None and len(self._scheduler):
-            raise UserError(
-                f"load_weights while {len(self._scheduler)} requests are under way; await them first"
-            )
+        under_way = len(self._scheduler) if self._scheduler is not None else 0
+        if under_way:
+            raise UserError(f"load_weights while {under_way} requests are under way; await them")
+        self.close()
         if state is not None:
             load_state(self._model, state)
         elif self._model is not self._source:
