@@ -113,14 +113,19 @@ def test_examples_are_solved_turns_before_the_question():
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_examples_never_show_the_task_or_a_test_problem(split):
-    env = make(terms=2, low=1, high=9, examples=3, split=split)
+    env = make(terms=2, low=1, high=9, examples=8, split=split)
     held_out = {task.prompt for task in make(terms=2, low=1, high=9, split="test").tasks}
     for index in range(env.tasks.size):
         seen, _ = env.reset(options={"index": index})
         shown = {message["content"] for message in seen[:-1]}
-        assert len(seen) == 7
+        assert len(seen) == 17
         assert seen[-1]["content"] not in shown
         assert not shown & held_out
+
+
+def test_more_examples_than_there_are_is_an_error():
+    with pytest.raises(DataError, match="examples is 50; this range gives only"):
+        make(terms=2, low=1, high=3, examples=50).reset(seed=0)
 
 
 def test_questions():

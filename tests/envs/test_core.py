@@ -1,7 +1,9 @@
 import asyncio
+import pickle
 
 import pytest
 import rl_envs
+import rl_verifiers
 from gymnasium.error import ResetNeeded
 from rl_envs import DataError, ListTasks, Reply, Task, TextEnv
 from rl_verifiers.score import Score
@@ -204,6 +206,14 @@ def test_a_given_verifier_goes_before_the_method_score():
 def test_an_unknown_verifier_is_named_at_once(name):
     with pytest.raises(DataError, match=r"Double: no verifier 'maths'; there are .*math"):
         Double(**{name: {"name": "maths"}})
+
+
+def test_an_environment_pickles_after_its_named_verifier_was_built(monkeypatch):
+    monkeypatch.setattr(rl_verifiers.registry, "_registered", {})
+    rl_verifiers.register("closure")(lambda: lambda completion, row: 0.5)
+    env = begun(TextEnv(tasks=TASKS, verifier="closure"))
+    env.step("x")
+    assert begun(pickle.loads(pickle.dumps(env))).step("x")[1] == 0.5
 
 
 def test_group_verifier_by_callable():

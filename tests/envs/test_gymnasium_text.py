@@ -57,6 +57,12 @@ def test_step_limit_truncates():
     assert [env.step("0")[3] for _ in range(3)] == [False, False, True]
 
 
+def test_step_limit_may_be_longer_than_the_declared_one():
+    env = made(TAXI, max_episode_steps=210)
+    env.reset(seed=0)
+    assert [env.step("0")[3] for _ in range(210)] == [False] * 209 + [True]
+
+
 @pytest.mark.parametrize("unknown", ["random", "0"])
 def test_unknown_word_plays_another_action(unknown):
     env = made("CartPole-v1", unknown=unknown, penalty=-0.5)
