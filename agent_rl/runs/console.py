@@ -48,14 +48,14 @@ class Console:
         name: str = "",
         *,
         file: IO[str] | None = None,
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         from rich.console import Console as Terminal  # noqa: PLC0415
 
         self.name = name
         self.terminal = Terminal(file=file, highlight=False, markup=False, emoji=False)
         self.is_live = self.terminal.is_terminal and not self.terminal.is_dumb_terminal
-        self._clock = clock or time.monotonic
+        self._clock = clock
         self._live: Any = None
         self._title = ""
         self._started, self._first, self._done, self._total = 0.0, 0, 0, 0
@@ -190,14 +190,11 @@ class Console:
             report: The path of ``report.html``.
         """
         self.stop()
+        names = [key.removesuffix("_before") for key in summary if key.endswith("_before")]
         rows = [
-            {
-                "measure": name,
-                "before": summary[f"{name}_before"],
-                "after": summary[f"{name}_after"],
-            }
-            for name in (key.removesuffix("_before") for key in summary if key.endswith("_before"))
-            if f"{name}_after" in summary
+            {"measure": n, "before": summary[f"{n}_before"], "after": summary[f"{n}_after"]}
+            for n in names
+            if f"{n}_after" in summary
         ]
         if rows:
             self.table(rows)

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import agent_rl
+
 PACKAGES = (
-    "agent-rl",
     "torch",
     "transformers",
     "accelerate",
@@ -45,7 +46,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"agent-rl": agent_rl.__version__}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

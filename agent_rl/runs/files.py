@@ -18,10 +18,10 @@ class RunError(UserError):
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file, or leave the old one as it was.
+    r"""Write a whole file, or leave the old one as it was.
 
     The text goes to a temporary file in the same folder, is synced, and renamed over ``path``. Lone
-    surrogates, which UTF-8 cannot hold, are written as ``\\udXXX``.
+    surrogates, which UTF-8 cannot hold, are written as ``\udXXX``.
 
     Raises:
         RunError: When the disk is full or refuses; the temporary file is gone then.
@@ -122,7 +122,7 @@ def plain(value: Any) -> Any:
 
 
 def encode(text: str) -> bytes:
-    """UTF-8; a lone surrogate becomes ``\\udXXX``, which within JSON means that surrogate again."""
+    r"""UTF-8; a lone surrogate becomes ``\udXXX``, which means it again within JSON."""
     return text.encode("utf-8", "backslashreplace")
 
 

@@ -231,9 +231,7 @@ class RunFolder:
 
     def _check_writable(self) -> None:
         if not self.writable:
-            raise RunError(
-                f"{self.path} was opened to be read; use RunFolder.resume to write in it"
-            )
+            raise RunError(f"{self.path} was opened to be read; RunFolder.resume opens it to write")
 
 
 def _is_occupied(path: Path) -> bool:

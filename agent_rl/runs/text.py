@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -14,9 +15,9 @@ UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u206
 
 
 def clean(text: str, encoding: str = "utf-8") -> str:
-    """Text that cannot move the cursor, colour the screen, reorder itself or fail to be encoded.
+    r"""Text that cannot move the cursor, colour the screen, reorder itself or fail to be encoded.
 
-    Control characters and whatever ``encoding`` lacks become ``\\x1b``-like escapes; tabs and
+    Control characters and whatever ``encoding`` lacks become ``\x1b``-like escapes; tabs and
     newlines stay.
     """
     text = UNSAFE.sub(lambda found: _escaped(found[0]), text)
@@ -55,13 +56,13 @@ def duration(seconds: float) -> str:
 
 
 def spark(values: Iterable[float], width: int, bars: Sequence[str] = BARS) -> str:
-    """A curve in one line of at most ``width`` characters; values that are no numbers are left out."""
+    """A curve in at most ``width`` characters; values that are no numbers are left out."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return ""
     n = min(width, len(finite))
     edges = [i * len(finite) // n for i in range(n + 1)]
-    means = [sum(finite[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(finite[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     low, high = min(means), max(means)
     scale = (len(bars) - 1) / (high - low) if high > low else 0.0
     return "".join(bars[round((mean - low) * scale)] for mean in means)
