@@ -163,11 +163,10 @@ def _note_score(trajectory: Trajectory, info: dict[str, Any]) -> None:
 
 
 async def _score_group(task: Assignment, members: Sequence[Trajectory]) -> None:
-    """Let a group-wise verifier see all completions of a task; its scores replace the last rewards."""
+    """Let the group verifier see all completions of a task; its verdicts replace the last rewards."""
     judged = [t for t in members if t.turns and not t.error and not t.cut]
     texts = [t.turns[-1].text for t in judged]
-    row = task.env.task_at(task.index).row()
-    scores = await score_group(task.env.group_verifier, texts, [row] * len(texts))
+    scores = await task.env.score_group(texts, task.env.tasks[task.index].row())
     for trajectory, score in zip(judged, scores, strict=True):
         _note_score(trajectory, {"score": score})
         trajectory.turns[-1] = replace(trajectory.turns[-1], reward=score.value)

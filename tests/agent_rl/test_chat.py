@@ -1,0 +1,56 @@
+"""What was sampled is never tokenized again; templates only ever render what is new."""
+
+import pytest
+from agent_rl.chat import Chat
+from agent_rl.errors import UserError
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+REFUSES_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+
+
+def chatml(chat: Chat) -> Chat:
+    chat.tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
+    chat.tokenizer.chat_template = CHATML
+    return Chat(chat.tokenizer)
+
+
+def test_next_context_holds_the_sampled_ids_themselves(chat):
+    prompt = chat.prompt_ids([{"role": "user", "content": "1+1"}])
+    odd = [chat.tokenizer.unk_token_id, 7, chat.tokenizer.unk_token_id]  # does not survive decoding
+    context = chat.next_prompt_ids(prompt, odd, [{"role": "user", "content": "no"}])
+    assert context[: len(prompt) + 3] == [*prompt, *odd]
+    assert chat.decode(context[len(prompt) + 3 :]) == "no"
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_next_context_reads_as_the_template_would_write_it(chat, ended):
+    chat = chatml(chat)
+    asked = [{"role": "user", "content": "1+1"}]
+    more = [{"role": "user", "content": "no"}]
+    prompt = chat.prompt_ids(asked)
+    sampled = chat.completion_ids("3")[: None if ended else -1]
+    context = chat.next_prompt_ids(prompt, sampled, more)
+    whole = chat.prompt_ids([*asked, {"role": "assistant", "content": "3"}, *more])
+    assert chat.tokenizer.decode(context) == chat.tokenizer.decode(whole)
+
+
+def test_a_tokenizer_without_a_template_is_refused(chat):
+    chat.tokenizer.chat_template = None
+    with pytest.raises(UserError, match="no chat template; give one with model.chat_template"):
+        Chat(chat.tokenizer)
+
+
+def test_a_template_from_a_file_replaces_the_tokenizers(chat, tmp_path):
+    file = tmp_path / "t.jinja"
+    file.write_text("{% for m in messages %}{{ m['content'] }}={% endfor %}")
+    replaced = Chat(chat.tokenizer, str(file))
+    assert replaced.tokenizer.decode(replaced.prompt_ids([{"role": "user", "content": "1"}])) == "1="
+
+
+def test_a_role_the_template_refuses_is_one_clear_line(chat):
+    chat.tokenizer.chat_template = REFUSES_SYSTEM
+    with pytest.raises(UserError, match="refuses the roles \\['system'\\]: no system"):
+        chat.prompt_ids([{"role": "system", "content": "be brief"}])

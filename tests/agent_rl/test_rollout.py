@@ -1,0 +1,140 @@
+"""Episodes against a scripted engine: what is recorded, what is masked, what is an error."""
+
+import asyncio
+
+import pytest
+from agent_rl.engines import PromptTooLong, Sampling
+from agent_rl.errors import UserError
+from agent_rl.experience import gather
+from agent_rl.rollout import Assignment, play_groups, seed_of
+from rl_envs import ListTasks, Reply, Task, TextEnv
+from rl_verifiers import Score
+
+TASKS = ListTasks([Task("a", "1+1=?", "2"), Task("b", "2+2=?", "4")])
+SAMPLING = Sampling(max_tokens=8)
+
+
+class Sums(TextEnv):
+    tasks = TASKS
+
+    def score(self, completion, row):
+        return Score.correct() if completion == row["answer"] else Score.wrong()
+
+
+class Counting(TextEnv):
+    """Three turns; a reward for each; the limit truncates."""
+
+    tasks = TASKS
+    max_turns = 3
+    discount = 0.5
+
+    def respond(self, action):
+        return Reply([{"role": "user", "content": f"more {self.turn}"}], reward=float(self.turn))
+
+
+class Broken(TextEnv):
+    tasks = TASKS
+
+    def score(self, completion, row):
+        return Score.failed("the judge is not there")
+
+
+def play(env, engine, chat, **options):
+    options = {"group_size": 2, "sampling": SAMPLING, "seed": 1, **options}
+    assignments = [Assignment(env, "env", i, seed_of(i)) for i in range(2)]
+    return asyncio.run(play_groups(engine, chat, assignments, **options))
+
+
+def test_groups_come_back_in_order_with_their_rewards(chat, scripted):
+    engine = scripted(lambda text, _: "2" if "1+1" in text else "5")
+    played = play(Sums(), engine, chat)
+    assert [(t.group, t.sample, t.task_id, t.total_reward) for t in played] == [
+        (0, 0, "a", 1.0),
+        (0, 1, "a", 1.0),
+        (1, 0, "b", 0.0),
+        (1, 1, "b", 0.0),
+    ]
+
+
+def test_every_sample_has_its_own_seed_and_the_batch_does_not_matter(chat, scripted):
+    engine = scripted(lambda *_: "2")
+    play(Sums(), engine, chat, group_size=3)
+    wide = [sampling.seed for _, sampling in engine.requests]
+    assert len(set(wide)) == 6
+    engine.requests.clear()
+    play(Sums(), engine, chat, group_size=2)
+    assert {sampling.seed for _, sampling in engine.requests} <= set(wide)
+
+
+def test_recorded_ids_are_the_sampled_ids_and_tool_text_is_not_sampled(chat, scripted):
+    engine = scripted(lambda *_: "ok")
+    (first, *_) = play(Counting(), engine, chat)
+    batch = gather([first])
+    segment = batch.segments[0]
+    said = [segment.ids[p] for p in segment.sampled]
+    assert said == chat.completion_ids("ok") * 3
+    assert chat.decode(segment.ids[: segment.sampled[-1] + 1]) == "1+1=?okmore 1okmore 2ok"
+
+
+def test_rewards_and_discounts_stand_on_the_last_token_of_each_turn(chat, scripted):
+    (first, *_) = play(Counting(), scripted(lambda *_: "ok"), chat)
+    batch = gather([first], bootstrap=True)
+    assert batch.rewards_t.tolist() == [0, 0, 1, 0, 0, 2, 0, 0, 3]
+    assert batch.discounts_t.tolist() == [1, 1, 0.5, 1, 1, 0.5, 1, 1, 0.5]
+    assert batch.turn_t.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_truncated_is_not_terminated_and_asks_for_a_bootstrap(chat, scripted):
+    engine = scripted(lambda *_: "2")
+    (truncated, *_) = play(Counting(), engine, chat)
+    (terminated, *_) = play(Sums(), engine, chat)
+    assert (truncated.truncated, truncated.terminated) == (True, False)
+    assert (terminated.truncated, terminated.terminated) == (False, True)
+    batch = gather([truncated, terminated], bootstrap=True)
+    assert batch.bootstrap_of == [0]
+    assert batch.segments[-1].sampled == ()
+    assert chat.decode(batch.segments[-1].ids).endswith("more 3")
+
+
+@pytest.mark.parametrize(("mode", "reward"), [("zero", 0.0), ("mask", 0.0), ("score", 1.0)])
+def test_a_completion_cut_at_the_limit_earns_what_was_configured(chat, scripted, mode, reward):
+    engine = scripted(lambda text, _: "2", stop=False)
+    (first, *_) = play(Sums(), engine, chat, on_truncation=mode)
+    assert first.total_reward == reward
+    assert first.cut == (mode != "score")
+
+
+def test_our_own_failure_is_an_error_and_not_a_reward(chat, scripted):
+    (first, *_) = play(Broken(), scripted(lambda *_: "2"), chat)
+    assert first.error == "the judge is not there"
+    assert first.score.is_error
+
+
+def test_memory_last_shows_the_last_observation_only(chat, scripted):
+    engine = scripted(lambda *_: "ok")
+    play(Counting(memory="last"), engine, chat, group_size=1)
+    prompts = {chat.decode(ids) for ids, _ in engine.requests}
+    assert prompts == {"1+1=?", "2+2=?", "more 1", "more 2"}
+
+
+def test_a_prompt_longer_than_the_context_names_environment_and_task(chat, scripted):
+    def refuse(*_):
+        raise PromptTooLong("prompt of 6 tokens, context of 4")
+
+    with pytest.raises(UserError, match="env, task a: prompt of 6 tokens, context of 4; take a"):
+        play(Sums(), scripted(refuse), chat)
+
+
+def test_a_group_verifier_sees_all_completions_of_a_task(chat, scripted):
+    seen = []
+
+    def shortest(completions, row):
+        seen.append((tuple(completions), row["answer"]))
+        best = min(map(len, completions))
+        return [float(len(c) == best) for c in completions]
+
+    counter = iter(["2", "222", "4", "44"])
+    engine = scripted(lambda *_: next(counter))
+    played = play(Sums(group_verifier=shortest), engine, chat)
+    assert sorted(seen) == [(("2", "222"), "2"), (("4", "44"), "4")]
+    assert [t.total_reward for t in played] == [1.0, 0.0, 1.0, 0.0]
