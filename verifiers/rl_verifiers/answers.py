@@ -64,8 +64,7 @@ class ExactOracle:
         """See :class:`Oracle`."""
         if left == right:
             return True
-        values = self._values(left, right)
-        return values[0] == values[1] or is_rounding(values[0], values[1], self.digits)
+        return same_number(*self._values(left, right), self.digits)
 
     def order(self, left: Node, right: Node) -> int:
         """See :class:`Oracle`."""
@@ -85,8 +84,13 @@ class ExactOracle:
             raise NeedsNumericError from None
 
 
-def is_rounding(left: Fraction, right: Fraction, digits: int) -> bool:
-    """Whether one is a decimal of enough digits that rounds the other, which is no decimal."""
+def same_number(left: Fraction, right: Fraction, digits: int) -> bool:
+    """Whether two numbers are equal, or one rounds the other to ``digits`` digits or more.
+
+    The other is then no finite decimal itself: 0.50000000001 is not one half.
+    """
+    if left == right:
+        return True
     for decimal, value in ((left, right), (right, left)):
         count = significant_digits(decimal)
         if count is not None and count >= digits and significant_digits(value) is None:
@@ -129,6 +133,8 @@ Rule = Callable[[Node, Node, Oracle], "bool | None"]
 
 def _prepared(node: Node) -> Node:
     """Cut what follows "approximately", unfold plus-minus, read ``x in A`` as ``A``."""
+    if node.op == "rel" and node.value == ("≈",) and names_something(node.args[0]):
+        return node.args[1]
     if node.op == "rel" and "≈" in node.value:
         count = node.value.index("≈")
         node = Node("rel", node.args[: count + 1], node.value[:count]) if count else node.args[0]
@@ -278,6 +284,8 @@ def _both_sequences(gold: Node, found: Node) -> bool:
 
 
 def _sequences(gold: Node, found: Node, oracle: Oracle) -> bool | None:
+    if found.op == "list" and gold.op not in _SEQUENCES:  # the same value said more than once
+        return all(same_answer(gold, part, oracle) for part in found.args)
     if not _both_sequences(gold, found):
         return False if gold.op in _SEQUENCES or found.op in _SEQUENCES else None
     brackets = [node.value for node in (gold, found) if node.op == "tuple"]
@@ -347,7 +355,11 @@ def _infinities(gold: Node, found: Node, oracle: Oracle) -> bool | None:
     signs = [_infinity_sign(node) for node in (gold, found)]
     if any(signs):
         return signs[0] == signs[1]
-    return False if any(n.op == "const" and n.value in ("empty", "reals") for n in (gold, found)) else None
+    return (
+        False
+        if any(n.op == "const" and n.value in ("empty", "reals") for n in (gold, found))
+        else None
+    )
 
 
 def _infinity_sign(node: Node) -> int:

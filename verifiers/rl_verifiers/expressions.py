@@ -34,11 +34,12 @@ class Node(NamedTuple):
     """A node of a tree.
 
     ``op`` is one of: ``num`` (value: Fraction), ``sym`` (value: name), ``const`` (``pi``, ``e``,
-    ``i``, ``inf``, ``reals``, ``empty``), ``text`` (value: folded words), ``add``, ``neg``, ``mul``,
-    ``div``, ``pow``, ``pm`` (value: ``±`` or ``∓``), ``func`` (value: name), ``apply`` (value: name
-    of an unknown function), ``based`` (value: digits and base), ``unit`` (value: unit), ``tuple``
-    (value: its two brackets), ``set``, ``list``, ``ratio``, ``matrix`` of ``row``, ``union``,
-    ``intersection``, ``difference``, ``rel`` (value: the tuple of operators between the arguments).
+    ``i``, ``inf``, ``reals``, ``empty``), ``text`` (value: folded words), ``add``, ``neg``,
+    ``mul``, ``div``, ``pow``, ``pm`` (value: ``±`` or ``∓``), ``func`` (value: name), ``apply``
+    (value: name of an unknown function), ``based`` (value: digits and base), ``unit`` (value:
+    unit), ``tuple`` (value: its two brackets), ``set``, ``list``, ``ratio``, ``matrix`` of ``row``,
+    ``union``, ``intersection``, ``difference``, ``rel`` (value: the tuple of operators between the
+    arguments).
     """
 
     op: str

@@ -90,7 +90,8 @@ def last_number(text: str) -> str | None:
 def last_math(text: str) -> str | None:
     r"""The inside of the last ``$...$``, ``$$...$$``, ``\(...\)`` or ``\[...\]``.
 
-    A dollar sign before a space or after one is money, not mathematics.
+    Between dollars that have a space on the inside, or a digit after them, there must be a LaTeX
+    command: "$5 and $6" is money.
     """
     spans = _math_spans(text)
     return text[slice(*spans[-1])].strip() if spans else None
@@ -147,7 +148,8 @@ def final_answer(text: str) -> Found | None:
     1. The last box (:func:`joined_boxes`); a last box left open means no answer.
     2. The last ``<answer>`` tag, and the last box in it if any.
     3. What follows the last ``####``, ``A:``, ``Answer:`` or "the answer is" (never "is not").
-    4. The last mathematics between dollars or the last number, whichever comes later.
+    4. The last mathematics between dollars or the last number, whichever comes later; a number
+       after "or" is one of several and no answer.
 
     Thinking is left out first (:func:`without_thinking`).
     """
@@ -184,17 +186,29 @@ def _math_spans(text: str) -> list[tuple[int, int]]:
     opened: tuple[str, int] | None = None
     for match in _MATH_DELIMITER.finditer(text):
         mark, start, end = match[0], *match.span()
-        money = mark == "$" and (text[start - 1].isspace() or text[end : end + 1].isdigit())
-        if opened is not None and mark == _CLOSES[opened[0]] and not money:
+        closes = opened is not None and mark == _CLOSES[opened[0]]
+        if (
+            opened is not None
+            and closes
+            and not (mark == "$" and _is_money(text, opened[1], start))
+        ):
             spans.append((opened[1], start))
             opened = None
-        elif mark == "$" and text[end : end + 1].isspace():
-            opened = None if opened is None or opened[0] == "$" else opened
         elif mark in _CLOSES:
             opened = (mark, end)
         elif mark[0] == "\n":
             opened = None
     return [span for span in spans if span[0] < span[1]]
+
+
+def _closes(text: str, opened: tuple[str, int], mark: str, end: int) -> bool:
+    return mark == _CLOSES[opened[0]] and not (mark == "$" and _is_money(text, opened[1], end))
+
+
+def _is_money(text: str, start: int, end: int) -> bool:
+    """Whether the dollar signs around ``text[start:end]`` are money, as in "$5 and $6"."""
+    loose = text[start].isspace() or text[end - 1].isspace() or text[end + 1 : end + 2].isdigit()
+    return loose and text.find("\\", start, end) < 0
 
 
 def _stated(text: str) -> Found | None:
@@ -224,7 +238,11 @@ def _last_value(text: str) -> Found | None:
     numbers = list(_NUMBER.finditer(text))
     if spans and (not numbers or numbers[-1].end() <= spans[-1][1] + 2):
         return Found(text[slice(*spans[-1])].strip(), "last_math")
-    return Found(numbers[-1][0].rstrip(","), "last_number") if numbers else None
+    if not numbers or re.search(
+        r"\bor\s{0,3}\Z", text[max(0, numbers[-1].start() - 8) : numbers[-1].start()]
+    ):
+        return None
+    return Found(numbers[-1][0].rstrip(","), "last_number")
 
 
 def _last_bracketed(text: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cmp_to_key
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rl_verifiers.expressions import Node, OverLimitError, num
 
@@ -75,15 +75,19 @@ def _inequality(node: Node, order: Order) -> Pieces:
         if operator not in _FLIPPED:
             raise NotASetError
         if right.op == "sym" or _is_absolute(right):
-            left, operator, right = right, _FLIPPED[operator], left
-        if _is_absolute(left):
-            part = _absolute(operator, right, order)
-        elif left.op == "sym":
-            part = _half_line(operator, right, order)
+            part = _solutions(right, _FLIPPED[operator], left, order)
         else:
-            raise NotASetError
+            part = _solutions(left, operator, right, order)
         found = _intersection(found, part, order)
     return found
+
+
+def _solutions(unknown: Node, operator: str, bound: Node, order: Order) -> Pieces:
+    if _is_absolute(unknown):
+        return _absolute(operator, bound, order)
+    if unknown.op == "sym":
+        return _half_line(operator, bound, order)
+    raise NotASetError
 
 
 def _is_absolute(node: Node) -> bool:
@@ -122,7 +126,7 @@ def _complement(pieces: Pieces) -> Pieces:
 
 
 def _intersection(left: Pieces, right: Pieces, order: Order) -> Pieces:
-    key = cmp_to_key(lambda one, other: _compare(one, other, order))
+    key = _key(order)
     found = [(max(a, c, key=key), min(b, d, key=key)) for a, b in left for c, d in right]
     return _clean(found, order)
 
@@ -131,7 +135,7 @@ def _clean(pieces: Pieces, order: Order) -> Pieces:
     """Sort, drop what is empty, join what touches."""
     if len(pieces) > MAX_INTERVALS:
         raise OverLimitError(f"more than {MAX_INTERVALS} intervals")
-    key = cmp_to_key(lambda one, other: _compare(one, other, order))
+    key = _key(order)
     kept = [piece for piece in pieces if _compare(*piece, order) < 0]
     found: Pieces = []
     for low, high in sorted(kept, key=lambda piece: key(piece[0])):
@@ -140,6 +144,13 @@ def _clean(pieces: Pieces, order: Order) -> Pieces:
         else:
             found.append((low, high))
     return found
+
+
+def _key(order: Order) -> Callable[[Cut], Any]:
+    def compare(one: Cut, other: Cut) -> int:
+        return _compare(one, other, order)
+
+    return cmp_to_key(compare)
 
 
 def _compare(one: Cut, other: Cut, order: Order) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,12 +15,20 @@ from rl_verifiers.answers import (
     NeedsNumericError,
     Oracle,
     same_answer,
+    same_number,
 )
 from rl_verifiers.expressions import Node, OverLimitError, UnparsableError
 from rl_verifiers.parse import folded_words, parse_answer
 from rl_verifiers.quantities import normalised, number
 from rl_verifiers.score import Row, Score
-from rl_verifiers.text import Extraction, bad_reference, choice_letter, extraction, reference
+from rl_verifiers.text import (
+    Extraction,
+    bad_reference,
+    choice_in,
+    extraction,
+    option_letter,
+    reference,
+)
 from rl_verifiers.workers import (
     WorkerDiedError,
     WorkerLimitError,
@@ -37,7 +44,6 @@ WALL_SECONDS = 60.0
 """Second walls: the limits on work in :mod:`rl_verifiers.expressions` should be met long before."""
 
 Verdict = Literal["correct", "wrong", "unparsable", "over_limit", "bad_reference"]
-_LETTER = re.compile(r"\(?([A-J])\)?")
 
 
 @dataclass(frozen=True)
@@ -63,25 +69,17 @@ class MathVerifier:
         return _settled(found, future)
 
     def _inline(self, completion: str, row: Row) -> Score | _Question:
-        gold = reference(row)
-        if gold is None:
+        gold = normalised(reference(row) or "")
+        if not gold:
             return bad_reference(row)
+        letter = option_letter(gold)
+        if letter is not None:
+            return _chosen(letter, choice_in(completion, self.extract))
         found = extraction(self.extract)(completion)
         if not found:
             return Score.wrong("no answer found", status="no_answer")
-        gold, found = normalised(gold), normalised(found)
-        if not gold:
-            return bad_reference(row)
-        same = _same_text(gold, found)
-        if same is not None:
-            return _score(found, ("correct" if same else "wrong", ""))
-        question = _Question(gold, found, ROUNDED_DIGITS if not self.strict else EXACT_DIGITS)
-        if len(gold) > MAX_INLINE or len(found) > MAX_INLINE:
-            return question
-        try:
-            return _score(found, judge(gold, found, ExactOracle(question.digits)))
-        except NeedsNumericError:
-            return question
+        digits = EXACT_DIGITS if self.strict else ROUNDED_DIGITS
+        return _decided(_Question(gold, normalised(found), digits))
 
 
 def math_verifier(*, extract: Extraction = "final", strict: bool = True) -> MathVerifier:
@@ -148,6 +146,20 @@ class _Question:
         )
 
 
+def _decided(question: _Question) -> Score | _Question:
+    """The score where text or exact arithmetic decides, else the question."""
+    gold, found = question.gold, question.found
+    same = _same_text(gold, found, question.digits)
+    if same is not None:
+        return _score(found, ("correct" if same else "wrong", ""))
+    if max(len(gold), len(found)) > MAX_INLINE:
+        return question
+    try:
+        return _score(found, judge(gold, found, ExactOracle(question.digits)))
+    except NeedsNumericError:
+        return question
+
+
 def _settled(found: str, future: Future[tuple[Verdict, str]]) -> Score:
     try:
         return _score(found, future.result())
@@ -164,23 +176,21 @@ def _score(found: str, verdict: tuple[Verdict, str]) -> Score:
     return Score.wrong(reason or f"{found!r:.80} is not the answer", status=status)
 
 
-def _same_text(gold: str, found: str) -> bool | None:
+def _same_text(gold: str, found: str, digits: int) -> bool | None:
     """The verdict where text or plain numbers decide; None where the answers must be parsed."""
     if gold == found:
         return True
     value, other = number(gold), number(found)
     if value is not None and other is not None:
-        return value == other
-    letter = _LETTER.fullmatch(folded_letter(gold))
-    if letter is not None:
-        return choice_letter(found) == letter[1]
+        return same_number(value, other, digits)
     words = folded_words(gold)
     return True if words is not None and words == folded_words(found) else None
 
 
-def folded_letter(text: str) -> str:
-    r"""``text`` without the ``\text{...}`` around a single option letter."""
-    return re.sub(r"\\(?:text|textbf|mathrm|mathbf)\s?\{\s?(\(?[A-Ja-j]\)?)\s?\}", r"\1", text).strip()
+def _chosen(wanted: str, found: str | None) -> Score:
+    if found is None:
+        return Score.wrong("no option found", status="no_answer")
+    return Score.correct() if found == wanted else Score.wrong(f"{found} is not the answer")
 
 
 @lru_cache(maxsize=4096)

@@ -12,9 +12,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib import import_module
 from typing import Any
 
-from rl_verifiers.answers import EXACT_DIGITS, is_rounding, significant_digits
+from rl_verifiers.answers import EXACT_DIGITS, same_number, significant_digits
 from rl_verifiers.expressions import Node, NotExactError, OverLimitError, contains, exact, symbols
 
 LOW, HIGH = 30, 60
@@ -43,8 +44,7 @@ class NumericOracle:
         if left == right:
             return True
         try:
-            one, other = exact(left), exact(right)
-            return one == other or is_rounding(one, other, self.digits)
+            return same_number(exact(left), exact(right), self.digits)
         except NotExactError:
             pass
         names = symbols(left) | symbols(right)
@@ -154,8 +154,7 @@ def _is_complex(value: Any) -> bool:
 
 
 def _evaluated(node: Node, point: Mapping[str, Fraction], digits: int) -> Any:
-    import mpmath  # noqa: PLC0415 - a tenth of a second that most runs never need
-
+    mpmath: Any = import_module("mpmath")  # a tenth of a second that most runs never need
     with mpmath.workdps(digits):
         try:
             return +_value(node, point, mpmath.mp)
@@ -166,10 +165,8 @@ def _evaluated(node: Node, point: Mapping[str, Fraction], digits: int) -> Any:
 
 
 def _value(node: Node, point: Mapping[str, Fraction], mp: Any) -> Any:
-    if node.op in ("num", "based"):
-        return _number(exact(node), mp)
-    if node.op == "sym":
-        return _number(point[node.value], mp)
+    if node.op in ("num", "based", "sym"):
+        return _number(point[node.value] if node.op == "sym" else exact(node), mp)
     if node.op == "const" and node.value in ("pi", "e", "i"):
         return {"pi": mp.pi, "e": mp.e, "i": mp.mpc(0, 1)}[node.value] * 1
     if node.op == "func" and node.value == "det":
@@ -177,9 +174,7 @@ def _value(node: Node, point: Mapping[str, Fraction], mp: Any) -> Any:
     values = [_value(part, point, mp) for part in node.args]
     if node.op == "apply":
         return _unknown_function(node.value, values, mp)
-    if node.op == "unit" and node.value in ("°", "%"):
-        return values[0] * (mp.pi / 180 if node.value == "°" else mp.mpf(1) / 100)
-    rule = _FUNCTIONS.get(node.value) if node.op == "func" else _OPERATIONS.get(node.op)
+    rule = _OPERATIONS.get(node.op) or _FUNCTIONS.get(node.value)
     if rule is None:
         raise UndefinedError(node.op)
     return _bounded(rule(mp, *values), mp)
@@ -284,6 +279,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: _exponential(name) for name in ("exp", "sinh", "cosh", "tanh")},
     **{f"arc{name}": _circular(f"a{name}") for name in ("sin", "cos", "tan")},
     "ln": _logarithm,
+    "°": lambda mp, value: value * mp.pi / 180,
+    "%": lambda mp, value: value / 100,
     "root": _root,
     "cbrt": lambda mp, value: _root(mp, value, mp.mpf(3)),
     "abs": lambda mp, value: abs(value),

@@ -18,27 +18,33 @@ from rl_verifiers.expressions import (
     UnparsableError,
     num,
 )
+from rl_verifiers.operators import (
+    ALIASES,
+    APPLIED,
+    ARGUMENT,
+    BINARY,
+    CLOSING,
+    CURRENCY,
+    IMPLICIT,
+    MATRICES,
+    POSTFIX,
+    POWER,
+    RELATIONS,
+    SEPARATORS,
+    SIGNS,
+    UNARY,
+    natural,
+    plain,
+    product,
+    quotient_of_logarithms,
+)
 from rl_verifiers.quantities import MAX_EXPONENT, normalised
 from rl_verifiers.tokens import Token, tokens
 
-_RELATIONS = frozenset("= < > ≤ ≥ ≠ ∈ ≈ →".split())
-_SETS = {"∪": "union", "∩": "intersection", "∖": "difference"}
-_POWER = {
-    ";": 10, ",": 20, "and": 20, "or": 20, "&&": 20, **dict.fromkeys(_RELATIONS, 30), "∪": 40,
-    "∩": 45, "∖": 40, ":": 48, "+": 50, "-": 50, "±": 50, "∓": 50, "*": 60, "/": 60, "^": 80,
-    "!": 90, "%": 90, "°": 90, "'": 90, "_": 95, "$": 90, "€": 90, "£": 90,
-}  # fmt: skip
-_IMPLICIT = 60
-_UNARY = 55
-_ARGUMENT = 61
-_CLOSING = {"(": ")]", "[": ")]", "⟨": "⟩", "{{": "}}", "⌊": "⌋", "⌈": "⌉"}
-_APPLIED = frozenset("fghFGHPQWO")
-_ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
 _BASED = re.compile(
     r"(?:\\(?:text|mathrm)\s?\{\s?([0-9A-Za-z]{1,200})\s?\}|([0-9A-Z]{1,200}))\s?_\s?"
     r"\{?\s?(?:\\text\s?\{)?\s?([0-9]{1,2})\s?\}{0,2}"
 )
-_CURRENCY = "$€£"
 
 
 def parse_answer(text: str) -> Node:
@@ -70,12 +76,14 @@ def folded_words(text: str) -> str | None:
     words = plain.casefold().split()
     named = [word for word in words if len(word) > 3 and word.isalpha() and not _is_math(word)]
     alone = len(words) == 1 and words[0] in _ALONE
-    return " ".join(words) if (named and not words[0][0].isdigit() or alone) and not (
-        {"and", "or"} & set(words)
-    ) else None
+    return (
+        " ".join(words)
+        if ((named and not words[0][0].isdigit()) or alone) and not ({"and", "or"} & set(words))
+        else None
+    )
 
 
-_ALONE = frozenset("yes no odd even true false none".split())
+_ALONE = frozenset(["yes", "no", "odd", "even", "true", "false", "none"])
 
 
 def _is_math(word: str) -> bool:
@@ -126,67 +134,52 @@ class _Parser:
         return left
 
     def _binding(self, token: Token) -> int:
-        if token.value in _POWER and token.kind in ("op", "sep"):
-            starts_value = token.value in _CURRENCY and self._peek_value(1)[:1].isdigit()
-            return 0 if starts_value else _POWER[token.value]
+        if token.value in POWER and token.kind in ("op", "sep"):
+            starts_value = token.value in CURRENCY and self._peek_value(1)[:1].isdigit()
+            return 0 if starts_value else POWER[token.value]
         if token.kind == "word":
-            return 85
+            return ARGUMENT
+        if token.value == "end" and token.kind == "cmd":
+            return 0
         if token.kind == "op" and token.value not in ("(", "[", "{", "{{", "⟨", "|", "⌊", "⌈"):
             return 0
-        return 0 if token.value == "|" and self._bars else _IMPLICIT
+        return 0 if token.value == "|" and self._bars else IMPLICIT
 
     def _infix(self, left: Node, token: Token, binding: int) -> Node:
         value = token.value
         if token.kind == "word":
             return self._unit(left)
-        if token.kind not in ("op", "sep") or value not in _POWER:
+        if token.kind not in ("op", "sep") or value not in POWER:
             return self._implicit(left, token)
         self._position += 1
-        if value in (";", ",", "and", "or", "&&"):
+        if value in BINARY:
+            return BINARY[value](left, self._expression(binding))
+        if value in POSTFIX:
+            return POSTFIX[value](left)
+        if value in SEPARATORS:
             return self._list(left, binding)
-        if value in _RELATIONS:
-            return self._relation(left, value)
-        if value in _SETS:
-            return Node(_SETS[value], (left, self._expression(binding)))
-        if value == "^":
-            return self._power(left)
-        if value in _POSTFIX:
-            return _POSTFIX[value](left)
-        if value == "_":
-            return self._subscript(left)
-        right = self._expression(binding)
-        return _BINARY[value](left, right)
+        return self._relation(left, value) if value in RELATIONS else self._script(left, value)
 
     def _prefix(self) -> Node:
         token = self._next()
-        if token.kind == "num":
-            return self._number(token)
-        if token.kind == "sym":
-            return self._symbol(token.value)
-        if token.kind == "const":
-            return Node("const", value=token.value)
-        if token.kind == "word":
-            return self._words(token)
-        if token.kind == "func":
-            return self._function(token.value)
-        if token.kind == "cmd":
-            return self._command(token.value)
-        return self._operator(token.value)
+        rules: dict[str, Callable[[str], Node]] = {
+            "num": self._number,
+            "sym": self._symbol,
+            "const": lambda value: Node("const", value=value),
+            "word": self._words,
+            "func": self._function,
+            "cmd": self._command,
+        }
+        return rules.get(token.kind, self._operator)(token.value)
 
     def _operator(self, value: str) -> Node:
-        if value == "-":
-            return Node("neg", (self._expression(_UNARY),))
-        if value == "+":
-            return self._expression(_UNARY)
-        if value in "±∓":
-            return Node("pm", (num(0), self._expression(_UNARY)), value)
-        if value in _CURRENCY:
-            return Node("unit", (self._expression(_UNARY),), value)
+        if value in SIGNS:
+            return SIGNS[value](self._expression(UNARY))
         if value == "{":
             return self._braces()
         if value == "|":
             return self._absolute()
-        if value in _CLOSING:
+        if value in CLOSING:
             return self._brackets(value)
         if value == "…":
             return Node("sym", value="…")
@@ -203,7 +196,7 @@ class _Parser:
             if following is None or following.value in (")", "]", "}", "}}"):
                 break
             items.append(self._expression(binding))
-            if _POWER.get(self._peek_value(), 0) != binding:
+            if POWER.get(self._peek_value(), 0) != binding:
                 break
             self._position += 1
         return Node("list", tuple(items)) if len(items) > 1 else left
@@ -223,10 +216,12 @@ class _Parser:
             return Node("unit", (base,), "°")
         exponent = self._expression(79)
         if base.op == "unit" and base.value not in "°%$€£":
-            return Node("unit", base.args, f"{base.value}^{_plain(exponent)}")
+            return Node("unit", base.args, f"{base.value}^{plain(exponent)}")
         return Node("pow", (base, exponent))
 
-    def _subscript(self, left: Node) -> Node:
+    def _script(self, left: Node, mark: str) -> Node:
+        if mark == "^":
+            return self._power(left)
         if left.op == "num" and left.value.denominator == 1:
             base = self._expression(95)
             if base.op == "num" and 2 <= base.value <= 36:
@@ -247,17 +242,16 @@ class _Parser:
         mixed = left.op == "num" and left.value.denominator == 1 and token.value == "frac"
         if left.op == "num" and token.kind == "num":
             raise UnparsableError("two numbers side by side")
-        right = self._expression(_IMPLICIT)
-        if mixed and right.op == "div" and all(_natural(part) for part in right.args):
+        right = self._expression(IMPLICIT)
+        if mixed and right.op == "div" and all(natural(part) for part in right.args):
             return Node("add", (left, right))
         if mixed and right.op == "unit" and right.args[0].op == "div":
             return Node("unit", (Node("add", (left, right.args[0])),), right.value)
-        return Node("mul", (left, right))
+        return product(left, right)
 
     # Prefixes.
 
-    def _number(self, token: Token) -> Node:
-        literal = token.value
+    def _number(self, literal: str) -> Node:
         mantissa, _, exponent = literal.lower().partition("e")
         if exponent and abs(int(exponent)) > MAX_EXPONENT:
             raise OverLimitError(f"an exponent above {MAX_EXPONENT}")
@@ -271,7 +265,7 @@ class _Parser:
         return Node("num", value=value)
 
     def _repeating(self, value: Fraction, places: int) -> Node:
-        """``0.1\\overline{6}``: a period p of n digits after k decimals adds p / (10^k (10^n-1))."""
+        """A period p of n digits after k decimals adds p / (10^k (10^n - 1))."""
         digits = self._raw_group()
         if not digits.isdigit() or len(digits) > 100:
             raise UnparsableError("a repeating part that is not digits")
@@ -289,13 +283,13 @@ class _Parser:
         while self._peek_value() == "'":
             self._position += 1
             name += "'"
-        if name[0] in _APPLIED and self._peek_value() == "(":
+        if name[0] in APPLIED and self._peek_value() == "(":
             inside = self._expression(94)
             return Node("apply", inside.args if inside.op == "tuple" else (inside,), name)
         return Node("sym", value=name)
 
-    def _words(self, token: Token) -> Node:
-        words = [token.value]
+    def _words(self, first: str) -> Node:
+        words = [first]
         while (following := self._peek()) is not None and following.kind == "word":
             words.append(self._next().value)
         return Node("text", value=" ".join(words))
@@ -305,7 +299,7 @@ class _Parser:
             return self._root()
         if name == "binom":
             return Node("func", (self._group(), self._group()), "binom")
-        name = _ALIASES.get(name, name)
+        name = ALIASES.get(name, name)
         base = exponent = None
         for _ in range(2):
             if self._peek_value() == "_" and base is None:
@@ -317,7 +311,7 @@ class _Parser:
         inside = self._argument()
         arguments = inside.args if inside.op == "tuple" else (inside,)
         if name == "log" and (base is not None or len(arguments) == 2):
-            node = _quotient_of_logarithms(arguments[0], base or arguments[1])
+            node = quotient_of_logarithms(arguments[0], base or arguments[1])
         else:
             node = Node("func", arguments, "ln" if name == "log" else name)
         if exponent is None:
@@ -331,10 +325,10 @@ class _Parser:
         if self._peek_value() in ("(", "{", "[", "|", "{{"):
             return self._expression(94)
         if self._peek_value() == "-":
-            return self._expression(_UNARY)
-        node = self._expression(_ARGUMENT)
+            return self._expression(UNARY)
+        node = self._expression(ARGUMENT)
         while (token := self._peek()) is not None and token.kind in ("num", "sym", "const", "cmd"):
-            node = Node("mul", (node, self._expression(_ARGUMENT)))
+            node = Node("mul", (node, self._expression(ARGUMENT)))
         return node
 
     def _root(self) -> Node:
@@ -379,7 +373,7 @@ class _Parser:
         node = self._expression(0)
         self._bars = bars
         closing = self._next().value
-        if closing not in _CLOSING[opening] or not closing:
+        if closing not in CLOSING[opening] or not closing:
             raise UnparsableError(f"{opening!r} is not closed")
         items = node.args if node.op == "list" else (node,)
         if opening == "{{":
@@ -387,7 +381,7 @@ class _Parser:
         if opening in "⌊⌈":
             return Node("func", (node,), "floor" if opening == "⌊" else "ceil")
         brackets = "()" if opening == "⟨" else opening + closing
-        if len(items) == 1 and (brackets == "()" or brackets == "[]") and opening != "⟨":
+        if len(items) == 1 and brackets in ("()", "[]") and opening != "⟨":
             return node
         return Node("tuple", items, brackets)
 
@@ -414,7 +408,7 @@ class _Parser:
             raise UnparsableError("an environment without its end")
         if name == "cases":
             return Node("list", tuple(row.args[0] for row in rows))
-        if name not in ("matrix", "pmatrix", "bmatrix", "vmatrix", "array", "smallmatrix"):
+        if name not in MATRICES:
             raise UnparsableError(f"unknown environment {name:.20}")
         if len({len(row.args) for row in rows}) != 1:
             raise UnparsableError("rows of different lengths")
@@ -458,36 +452,3 @@ class _Parser:
     def _expect(self, value: str) -> None:
         if self._next().value != value:
             raise UnparsableError(f"{value!r} is missing")
-
-
-def _natural(node: Node) -> bool:
-    return node.op == "num" and node.value.denominator == 1 and node.value > 0
-
-
-def _plain(node: Node) -> str:
-    return str(node.value) if node.op == "num" else "?"
-
-
-def _quotient_of_logarithms(argument: Node, base: Node) -> Node:
-    top, bottom = Node("func", (argument,), "ln"), Node("func", (base,), "ln")
-    return Node("div", (top, bottom))
-
-
-def _ratio(left: Node, right: Node) -> Node:
-    return Node("ratio", (*(left.args if left.op == "ratio" else (left,)), right))
-
-
-_POSTFIX: dict[str, Callable[[Node], Node]] = {
-    "!": lambda node: Node("func", (node,), "factorial"),
-    "'": lambda node: Node("unit", (node,), "'"),
-    **{mark: lambda node, mark=mark: Node("unit", (node,), mark) for mark in "%°$€£"},  # type: ignore[misc]
-}
-_BINARY: dict[str, Callable[[Node, Node], Node]] = {
-    "+": lambda left, right: Node("add", (left, right)),
-    "-": lambda left, right: Node("add", (left, Node("neg", (right,)))),
-    "*": lambda left, right: Node("mul", (left, right)),
-    "/": lambda left, right: Node("div", (left, right)),
-    "±": lambda left, right: Node("pm", (left, right), "±"),
-    "∓": lambda left, right: Node("pm", (left, right), "∓"),
-    ":": _ratio,
-}

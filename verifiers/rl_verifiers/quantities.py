@@ -14,7 +14,7 @@ MAX_EXPONENT = 4000
 """Largest power of ten in a literal such as ``6e23``."""
 
 _DROPPED = re.compile(
-    r"\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|(?<!\\)\\[!,;: ]|\\q?quad(?![a-zA-Z])|\\displaystyle"
+    r"\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|(?<!\\)\\[!,;: ]|\\q?quad|\\displaystyle"
     r"|\\(?:bigg?|Bigg?)[lr]?(?![a-zA-Z])|\\(?:limits|nolimits)(?![a-zA-Z])"
 )
 _REPLACED = {
@@ -23,14 +23,16 @@ _REPLACED = {
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "°": r"^\circ ", "±": r"\pm ", "∅": r"\emptyset ",
     "ℝ": r"\mathbb{R}", "≈": r"\approx ", "²": "^2", "³": "^3", "½": r"\frac{1}{2}",
     "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "{,}": ",", "\\dfrac": "\\frac", "\\tfrac": "\\frac",
-    "\\cfrac": "\\frac", "\\%": "%", "\\$": "$", "\u2009": " ", "\u202f": " ", "\\lbrace": "\\{",
-    "\\rbrace": "\\}", "\\dots": "...", "\\ldots": "...", "\\cdots": "...",
+    "\\cfrac": "\\frac", "\\%": "%", "\\$": "$",
+    "a.m.": "am", "p.m.": "pm", "A.M.": "AM", "P.M.": "PM", "\u2009": " ", "\u202f": " ",
+    "\\lbrace": "\\{",    "\\rbrace": "\\}", "\\dots": "...", "\\ldots": "...", "\\cdots": "...",
 }  # fmt: skip
 _REPLACE = re.compile("|".join(re.escape(key) for key in sorted(_REPLACED, key=len, reverse=True)))
 _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
 
 _SINGLE_BACKSLASH = re.compile(r"(?<!\\)\\(?!\\)")
 _TIGHT = re.compile(r"\\!\s*")
+_SPACED = re.compile(r"-?\d{1,3}(?: \d{3})+")
 _GROUPED = re.compile(r"(?<=\d)(?:\\[,;: ]|~)(?=\d{3}(?!\d))")
 
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
@@ -58,6 +60,8 @@ def normalised(text: str) -> str:
     text = _GROUPED.sub("", _TIGHT.sub("", text))
     text = _DROPPED.sub(" ", text)
     text = " ".join(text.split())
+    if _SPACED.fullmatch(text):
+        text = text.replace(" ", "")
     for _ in range(4):
         if not text.endswith("..."):
             text = text.rstrip(" .")

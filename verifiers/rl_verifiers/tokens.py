@@ -9,13 +9,13 @@ from rl_verifiers.expressions import MAX_CHARACTERS, OverLimitError, UnparsableE
 from rl_verifiers.quantities import MAX_DIGITS
 
 FUNCTIONS = frozenset(
-    "sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh ln log exp sqrt abs "
-    "floor ceil binom gcd lg cbrt factorial".split()
+    """sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh ln log lg exp sqrt
+    cbrt abs floor ceil binom gcd factorial""".split()  # noqa: SIM905 - easier to read as words
 )
 _GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi "
-    "rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon "
-    "Phi Psi Omega ell hbar".split()
+    """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi
+    rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi
+    Psi Omega ell hbar angle triangle""".split()  # noqa: SIM905 - easier to read as words
 )
 _CONSTANTS = {
     "pi": "pi", "infty": "inf", "infinity": "inf", "oo": "inf", "emptyset": "empty",
@@ -32,22 +32,24 @@ _OPERATORS = {
 }  # fmt: skip
 _SPELT = {"**": "^", "<=": "≤", ">=": "≥", "!=": "≠", "==": "=", "\\{": "{{", "\\}": "}}",
           "\\|": "|", "[": "[", "...": "…"}  # fmt: skip
-_KEPT_COMMANDS = frozenset(("frac", "sqrt", "begin", "end", "overline", "bar", "dot", "operatorname"))
-_TEXT_COMMANDS = ("text", "textbf", "textit", "textrm", "textnormal", "mathrm", "mathbf", "mbox",
-                  "mathit", "mathsf", "mathbb", "mathcal", "boldsymbol", "vec", "hat", "hbox")  # fmt: skip
-WORDS = frozenset("yes no odd even true false none even undefined".split())
+_KEPT_COMMANDS = frozenset(("frac", "begin", "end", "overline", "bar", "dot", "operatorname"))
+_TEXT_COMMAND = (
+    r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it|sf|bb|cal)|mbox|hbox|boldsymbol|vec|hat)"
+)
+WORDS = frozenset(("yes", "no", "odd", "even", "true", "false", "none"))
 
 UNITS = {
-    "cm": "cm", "mm": "mm", "km": "km", "kg": "kg", "mg": "mg", "ml": "ml", "mph": "mph", "kmh": "kmh",
+    "cm": "cm", "mm": "mm", "km": "km", "kg": "kg", "mg": "mg", "ml": "ml", "mph": "mph",
     "ft": "ft", "lb": "lb", "lbs": "lb", "oz": "oz", "hr": "hour", "hrs": "hour", "min": "minute",
-    "sec": "second", "pm": "pm", "am": "am", "pct": "%", "percent": "%", "percentage": "%", "deg": "°",
+    "sec": "second", "pm": "pm", "am": "am", "pct": "%", "percent": "%", "percentage": "%",
     "degrees": "°", "degree": "°", "dollars": "$", "dollar": "$", "usd": "$", "cents": "cent",
     "euros": "€", "euro": "€", "pounds": "pound", "centimeters": "cm", "centimeter": "cm",
     "centimetres": "cm", "meters": "m", "meter": "m", "metres": "m", "kilometers": "km",
     "kilometer": "km", "millimeters": "mm", "inches": "inch", "inch": "inch", "feet": "ft",
     "foot": "ft", "square": "square", "cubic": "cubic", "sq": "square", "units": "unit",
     "kilograms": "kg", "grams": "g", "hours": "hour", "minutes": "minute", "seconds": "second",
-    "weeks": "week", "days": "day", "years": "year", "miles": "mile", "radians": "rad", "rad": "rad",
+    "weeks": "week", "days": "day", "years": "year", "miles": "mile", "radians": "rad",
+    "deg": "°", "rad": "rad",
 }  # fmt: skip
 
 
@@ -61,8 +63,8 @@ class Token(NamedTuple):
 
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
-    r"|(?P<num>\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d+)?(?:[eE][-+]?\d{1,5}(?![\w.]))?|\.\d+)"
-    r"|(?P<textual>\\(?:" + "|".join(_TEXT_COMMANDS) + r")(?![a-zA-Z])\s*\{(?P<inside>[^{}]*)\})"
+    r"|(?P<num>\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+\.(?=\s*\\(?:overline|bar|dot))|\d+(?:\.\d+)?(?:[eE][-+]?\d{1,5}(?![\w.]))?|\.\d+)"
+    r"|(?P<textual>" + _TEXT_COMMAND + r"(?![a-zA-Z])\s*\{(?P<inside>[^{}]*)\})"
     r"|\\(?P<cmd>[a-zA-Z]+)"
     r"|(?P<name>[^\W\d_]+)"
     r"|(?P<newline>\\\\)"
@@ -102,7 +104,7 @@ def tokens(text: str) -> list[Token]:
 
 
 def _shorter_number(match: re.Match[str], found: list[Token]) -> int:
-    """Inside brackets a comma separates; after ``\\frac`` a digit is an argument by itself."""
+    r"""Inside brackets a comma separates; after ``\frac`` a digit is an argument by itself."""
     if _follows_fraction(found):
         return match.start() + 1
     comma = match[0].find(",")
@@ -141,29 +143,24 @@ def _read(kind: str, match: re.Match[str], text: str, found: list[Token]) -> lis
         return [_command(match["cmd"])]
     if kind == "name":
         return _word(text, found)
-    if kind == "newline":
-        return [Token("op", "\\\\")]
-    if kind == "spelt":
-        return [Token("op", _SPELT.get(text, text))]
-    return [Token("op", text)]
+    return [Token("op", "\\\\" if kind == "newline" else _SPELT.get(text, text))]
+
+
+_COMMANDS = {
+    **{name: Token("const", value) for name, value in _CONSTANTS.items() if len(name) > 1},
+    **{name: Token("op", value) for name, value in _OPERATORS.items()},
+    **{name: Token("func", name) for name in FUNCTIONS},
+    **{name: Token("cmd", name) for name in _KEPT_COMMANDS},
+    **{name: Token("sym", name) for name in _GREEK},
+    "dbinom": Token("func", "binom"),
+    "tbinom": Token("func", "binom"),
+}
 
 
 def _command(name: str) -> Token:
-    if name in _CONSTANTS and len(name) > 1:
-        return Token("const", _CONSTANTS[name])
-    if name in _OPERATORS:
-        return Token("op", _OPERATORS[name])
-    if name in FUNCTIONS:
-        return Token("func", name)
-    if name in _KEPT_COMMANDS:
-        return Token("cmd", name)
-    if name in _GREEK:
-        return Token("sym", name)
-    if name in ("angle", "triangle", "prime"):
-        return Token("sym", name)
-    if name in ("dbinom", "tbinom"):
-        return Token("func", "binom")
-    raise UnparsableError(f"unknown command \\{name:.20}")
+    if name not in _COMMANDS:
+        raise UnparsableError(f"unknown command \\{name:.20}")
+    return _COMMANDS[name]
 
 
 def _textual(inside: str, after_value: bool) -> list[Token]:
@@ -186,24 +183,26 @@ def _textual(inside: str, after_value: bool) -> list[Token]:
     return [token._replace(space=True) for token in read]
 
 
+_KNOWN_WORDS = {
+    **{name: Token("sym", name) for name in _GREEK},
+    **{name: Token("const", value) for name, value in _CONSTANTS.items()},
+    **{name: Token("func", name) for name in FUNCTIONS},
+}
+
+
 def _word(word: str, found: list[Token]) -> list[Token]:
     folded = word.casefold()
     if folded in ("and", "or"):
         return [Token("sep", folded)]
-    if word in FUNCTIONS:
-        return [Token("func", word)]
-    if word in _CONSTANTS:
-        return [Token("const", _CONSTANTS[word])]
-    if word in _GREEK:
-        return [Token("sym", word)]
-    after_value = bool(found) and (
-        found[-1].kind in ("num", "word", "sym", "const") or found[-1].value in (")", "}", "°", "]", "|")
-    )
-    if after_value and folded in UNITS:
+    if word in _KNOWN_WORDS:
+        return [_KNOWN_WORDS[word]]
+    if found and folded in UNITS and _ends_value(found[-1]):
         return [Token("word", UNITS[folded])]
-    if len(word) >= 4 or folded in WORDS:
-        return [Token("word", folded)]
-    return _letters(word)
+    return [Token("word", folded)] if len(word) >= 4 or folded in WORDS else _letters(word)
+
+
+def _ends_value(token: Token) -> bool:
+    return token.kind in ("num", "word", "sym", "const") or token.value in (")", "}", "°", "]", "|")
 
 
 def _letters(word: str) -> list[Token]:

@@ -1,7 +1,8 @@
 """Killable worker processes: run a function with a deadline and a memory limit, from any thread.
 
-A worker is a fresh interpreter that speaks pickled frames over its standard input and output. It never imports the caller's ``__main__``, needs no signal in the
-caller, and dies with the pipe when the caller dies.
+A worker is a fresh interpreter that speaks pickled frames over its standard input and output. It
+never imports the caller's ``__main__``, needs no signal in the caller, and ends with the pipe when
+the caller ends.
 """
 
 from __future__ import annotations
