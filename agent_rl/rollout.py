@@ -14,7 +14,7 @@ from agent_rl.engines import Engine, PromptTooLong, Sampling
 from agent_rl.errors import UserError
 from agent_rl.trajectory import Trajectory, Turn
 from rl_envs import TextEnv
-from rl_verifiers import Score
+from rl_verifiers import Score, score_group
 
 OnTruncation = Literal["zero", "score", "mask"]
 
@@ -166,7 +166,8 @@ async def _score_group(task: Assignment, members: Sequence[Trajectory]) -> None:
     """Let the group verifier see all completions of a task; its verdicts replace the last rewards."""
     judged = [t for t in members if t.turns and not t.error and not t.cut]
     texts = [t.turns[-1].text for t in judged]
-    scores = await task.env.score_group(texts, task.env.tasks[task.index].row())
+    row = task.env.tasks[task.index].row()
+    scores = await score_group(task.env.group_verifier, texts, [row] * len(texts))
     for trajectory, score in zip(judged, scores, strict=True):
         _note_score(trajectory, {"score": score})
         trajectory.turns[-1] = replace(trajectory.turns[-1], reward=score.value)

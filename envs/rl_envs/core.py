@@ -23,8 +23,10 @@ from rl_envs.types import Action, Message, Observation, Task, TaskSource
 VerifierSpec = str | Mapping[str, Any] | Verifier
 """A verifier's name, ``{"name": ..., **options}``, or the verifier itself."""
 
-GroupVerifier = Callable[[Sequence[str], Row], Sequence[Verdict] | Awaitable[Sequence[Verdict]]]
-"""``group_verifier(completions, row)``: one verdict per completion of the same task."""
+GroupVerifier = Callable[
+    [Sequence[str], Sequence[Row]], Sequence[Verdict] | Awaitable[Sequence[Verdict]]
+]
+"""``group_verifier(completions, rows)``: one verdict per completion of the same task."""
 
 StepResult = tuple[Observation, float, bool, bool, dict[str, Any]]
 

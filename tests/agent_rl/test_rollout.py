@@ -128,10 +128,10 @@ def test_a_prompt_longer_than_the_context_names_environment_and_task(chat, scrip
 def test_a_group_verifier_sees_all_completions_of_a_task(chat, scripted):
     seen = []
 
-    def shortest(completions, row):
-        seen.append((tuple(completions), row["answer"]))
+    def shortest(completions, rows):
+        seen.append((tuple(completions), rows[0]["answer"]))
         best = min(map(len, completions))
-        return [float(len(c) == best) for c in completions]
+        return [Score.correct() if len(c) == best else Score.wrong() for c in completions]
 
     counter = iter(["2", "222", "4", "44"])
     engine = scripted(lambda *_: next(counter))
