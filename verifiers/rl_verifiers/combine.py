@@ -156,9 +156,8 @@ class ShortestCorrect:
         """Score the completions of one task."""
         pairs = zip(completions, rows, strict=True)
         scores = await asyncio.gather(*(score_one(self.verifier, *pair) for pair in pairs))
-        solved = [
-            len(text) for text, score in zip(completions, scores, strict=True) if score.passed
-        ]
+        lengths = [len(text) for text in completions]
+        solved = [n for n, score in zip(lengths, scores, strict=True) if score.passed]
         if not solved:
             return list(scores)
         short, long = min(solved), max(solved)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 MAX_CHARACTERS = 20_000
 MAX_NESTING = 50
 MAX_NODES = 5_000
+MAX_DEPTH = 100
 MAX_BITS = 100_000
 """Size of an exact number, numerator and denominator together."""
 MAX_FACTORIAL = 5_000
@@ -74,11 +75,17 @@ def _checked(value: Fraction) -> Fraction:
 
 
 def _add(node: Node) -> Fraction:
-    return exact(node.args[0]) + exact(node.args[1])
+    total = Fraction(0)
+    for part in node.args:
+        total = _checked(total + exact(part))
+    return total
 
 
 def _mul(node: Node) -> Fraction:
-    return exact(node.args[0]) * exact(node.args[1])
+    product = Fraction(1)
+    for part in node.args:
+        product = _checked(product * exact(part))
+    return product
 
 
 def _div(node: Node) -> Fraction:
@@ -141,6 +148,16 @@ _RULES = {
     "func": _func,
     "based": _based,
 }
+
+
+def check_depth(node: Node) -> None:
+    """Raise :class:`OverLimitError` where ``node`` is too deep to walk by recursion."""
+    level = [node]
+    for _ in range(MAX_DEPTH):
+        level = [part for parent in level for part in parent.args]
+        if not level:
+            return
+    raise OverLimitError(f"an expression deeper than {MAX_DEPTH}")
 
 
 def symbols(node: Node) -> frozenset[str]:

@@ -29,13 +29,7 @@ from rl_verifiers.text import (
     option_letter,
     reference,
 )
-from rl_verifiers.workers import (
-    WorkerDiedError,
-    WorkerLimitError,
-    WorkerRaisedError,
-    inside_worker,
-    shared_pool,
-)
+from rl_verifiers.workers import WorkerError, failure_score, inside_worker, shared_pool
 
 MAX_INLINE = 1_000
 """Longer answers are read in a worker, so that no answer holds up an event loop."""
@@ -56,17 +50,23 @@ class MathVerifier:
 
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion; blocks while a worker evaluates a symbolic answer."""
-        score = self._inline(completion, row)
-        return score if isinstance(score, Score) else _settled(*score.submit())
+        decided = self._inline(completion, row)
+        if isinstance(decided, Score):
+            return decided
+        try:
+            return _score(decided.found, decided.submit().result())
+        except WorkerError as error:
+            return failure_score(error)
 
     async def ascore(self, completion: str, row: Row) -> Score:
         """Score one completion; other tasks run while a worker evaluates a symbolic answer."""
-        score = self._inline(completion, row)
-        if isinstance(score, Score):
-            return score
-        found, future = score.submit()
-        await asyncio.wait([asyncio.wrap_future(future)])
-        return _settled(found, future)
+        decided = self._inline(completion, row)
+        if isinstance(decided, Score):
+            return decided
+        try:
+            return _score(decided.found, await asyncio.wrap_future(decided.submit()))
+        except WorkerError as error:
+            return failure_score(error)
 
     def _inline(self, completion: str, row: Row) -> Score | _Question:
         gold = normalised(reference(row) or "")
@@ -114,7 +114,7 @@ def judge(gold: str, found: str, oracle: Oracle) -> tuple[Verdict, str]:
         return ("correct" if same_answer(wanted, parse_answer(found), oracle) else "wrong"), ""
     except NeedsNumericError:
         raise
-    except OverLimitError as error:
+    except (OverLimitError, RecursionError) as error:
         return "over_limit", str(error)
     except ValueError as error:
         return "unparsable", f"{found!r:.80}: {error}"
@@ -135,13 +135,13 @@ class _Question:
     found: str
     digits: int
 
-    def submit(self) -> tuple[str, Future[tuple[Verdict, str]]]:
+    def submit(self) -> Future[tuple[Verdict, str]]:
         arguments = (self.gold, self.found, self.digits)
         if inside_worker():
             done: Future[tuple[Verdict, str]] = Future()
             done.set_result(judge_numerically(*arguments))
-            return self.found, done
-        return self.found, shared_pool().submit(
+            return done
+        return shared_pool().submit(
             judge_numerically, *arguments, cpu_s=CPU_SECONDS, wall_s=WALL_SECONDS
         )
 
@@ -158,15 +158,6 @@ def _decided(question: _Question) -> Score | _Question:
         return _score(found, judge(gold, found, ExactOracle(question.digits)))
     except NeedsNumericError:
         return question
-
-
-def _settled(found: str, future: Future[tuple[Verdict, str]]) -> Score:
-    try:
-        return _score(found, future.result())
-    except WorkerLimitError as error:
-        return Score.wrong(str(error), status="over_limit")
-    except (WorkerDiedError, WorkerRaisedError) as error:
-        return Score.failed(f"the worker failed: {error}")
 
 
 def _score(found: str, verdict: tuple[Verdict, str]) -> Score:

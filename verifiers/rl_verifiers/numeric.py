@@ -268,9 +268,9 @@ def _determinant(matrix: Node, point: Mapping[str, Fraction], mp: Any) -> Any:
 
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": lambda mp, a, b: a + b,
+    "add": lambda mp, *terms: mp.fsum(terms),
     "neg": lambda mp, a: -a,
-    "mul": lambda mp, a, b: a * b,
+    "mul": lambda mp, *factors: mp.fprod(factors),
     "div": lambda mp, a, b: a / b,
     "pow": _power,
 }

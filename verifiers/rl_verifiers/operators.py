@@ -43,12 +43,17 @@ def product(left: Node, right: Node) -> Node:
     r"""``4 \pi cm`` is a quantity of ``4 \pi``, not four times one."""
     if right.op == "unit" and right.value not in "°%":
         return Node("unit", (Node("mul", (left, right.args[0])),), right.value)
-    return Node("mul", (left, right))
+    return _chained("mul", left, right)
+
+
+def _chained(op: str, left: Node, right: Node) -> Node:
+    """One node for a whole sum, product or ratio, so that a long one is not a deep one."""
+    return Node(op, (*left.args, right) if left.op == op else (left, right))
 
 
 def ratio(left: Node, right: Node) -> Node:
     """``a:b``, and ``a:b:c`` as one ratio of three."""
-    return Node("ratio", (*(left.args if left.op == "ratio" else (left,)), right))
+    return _chained("ratio", left, right)
 
 
 POSTFIX: dict[str, Callable[[Node], Node]] = {
@@ -57,14 +62,14 @@ POSTFIX: dict[str, Callable[[Node], Node]] = {
     **{mark: lambda node, mark=mark: Node("unit", (node,), mark) for mark in "%°$€£"},  # type: ignore[misc]
 }
 BINARY: dict[str, Callable[[Node, Node], Node]] = {
-    "+": lambda left, right: Node("add", (left, right)),
-    "-": lambda left, right: Node("add", (left, Node("neg", (right,)))),
+    "+": lambda left, right: _chained("add", left, right),
+    "-": lambda left, right: _chained("add", left, Node("neg", (right,))),
     "*": product,
     "/": lambda left, right: Node("div", (left, right)),
     "±": lambda left, right: Node("pm", (left, right), "±"),
     "∓": lambda left, right: Node("pm", (left, right), "∓"),
     ":": ratio,
-    "∪": lambda left, right: Node("union", (left, right)),
+    "∪": lambda left, right: _chained("union", left, right),
     "∩": lambda left, right: Node("intersection", (left, right)),
     "∖": lambda left, right: Node("difference", (left, right)),
 }

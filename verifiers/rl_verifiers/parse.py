@@ -16,6 +16,7 @@ from rl_verifiers.expressions import (
     Node,
     OverLimitError,
     UnparsableError,
+    check_depth,
     num,
 )
 from rl_verifiers.operators import (
@@ -62,7 +63,9 @@ def parse_answer(text: str) -> Node:
     if words is not None:
         return Node("text", value=words)
     try:
-        return _Parser(tokens(text)).answer()
+        node = _Parser(tokens(text)).answer()
+        check_depth(node)
+        return node
     except RecursionError:
         raise OverLimitError("nested too deeply") from None
 

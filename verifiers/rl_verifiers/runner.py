@@ -16,13 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rl_verifiers.score import Row, Score, Verifier, VerifierError
-from rl_verifiers.workers import (
-    WorkerDiedError,
-    WorkerLimitError,
-    WorkerPool,
-    WorkerRaisedError,
-    inside_worker,
-)
+from rl_verifiers.workers import WorkerError, WorkerPool, failure_score, inside_worker
 
 MAX_CHARACTERS = 1_000_000
 """Longer completions are not read by any verifier; their status is ``over_limit``."""
@@ -267,10 +261,8 @@ def _scored(verifier: Verifier, completion: str, row: Row) -> Score | str:
 def _outcome(future: Future[Score | str]) -> Score:
     try:
         result = future.result()
-    except WorkerLimitError as error:
-        return Score.wrong(str(error), status="over_limit")
-    except (WorkerDiedError, WorkerRaisedError) as error:
-        return Score.failed(str(error))
+    except WorkerError as error:
+        return failure_score(error)
     if isinstance(result, str):
         raise VerifierError(result)
     return result

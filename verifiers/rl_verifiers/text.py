@@ -13,13 +13,7 @@ from typing import Literal, get_args
 
 from rl_verifiers import extract
 from rl_verifiers.score import Row, Score, VerifierError
-from rl_verifiers.workers import (
-    WorkerDiedError,
-    WorkerLimitError,
-    WorkerRaisedError,
-    inside_worker,
-    shared_pool,
-)
+from rl_verifiers.workers import WorkerError, failure_score, inside_worker, shared_pool
 
 Extraction = Literal["whole", "final", "boxed", "answer_tag", "last_number", "code"]
 
@@ -276,15 +270,19 @@ class Regex:
         """Score one completion; blocks while a worker matches."""
         if self._is_cheap(completion) or inside_worker():
             return self._judged(self.found(completion), row)
-        return self._settled(self._submit(completion), row)
+        try:
+            return self._judged(self._submit(completion).result(), row)
+        except WorkerError as error:
+            return failure_score(error)
 
     async def ascore(self, completion: str, row: Row) -> Score:
         """Score one completion; other tasks run while a worker matches."""
         if self._is_cheap(completion) or inside_worker():
             return self._judged(self.found(completion), row)
-        future = self._submit(completion)
-        await asyncio.wait([asyncio.wrap_future(future)])
-        return self._settled(future, row)
+        try:
+            return self._judged(await asyncio.wrap_future(self._submit(completion)), row)
+        except WorkerError as error:
+            return failure_score(error)
 
     def found(self, completion: str) -> tuple[bool, str | None]:
         """Whether the pattern matches, and the text of the group asked for."""
@@ -305,14 +303,6 @@ class Regex:
         return shared_pool().submit(
             Regex.found, self, completion, cpu_s=_REGEX_CPU_SECONDS, wall_s=60.0
         )
-
-    def _settled(self, future: Future[tuple[bool, str | None]], row: Row) -> Score:
-        try:
-            return self._judged(future.result(), row)
-        except WorkerLimitError as error:
-            return Score.wrong(str(error), status="over_limit")
-        except (WorkerDiedError, WorkerRaisedError) as error:
-            return Score.failed(f"the worker failed: {error}")
 
     def _judged(self, found: tuple[bool, str | None], row: Row) -> Score:
         matched, text = found

@@ -23,6 +23,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
+from rl_verifiers.score import Score
+
 T = TypeVar("T")
 
 MEMORY_BYTES = 2 << 30
@@ -33,16 +35,27 @@ _START_SECONDS = 60.0
 _inside_worker = False
 
 
-class WorkerLimitError(Exception):
+class WorkerError(Exception):
+    """A call gave no result."""
+
+
+class WorkerLimitError(WorkerError):
     """The call used up its processor time or its deadline, or its memory; the worker was killed."""
 
 
-class WorkerDiedError(Exception):
+class WorkerDiedError(WorkerError):
     """The worker ended for a reason that is not the call's: try again, then give up."""
 
 
-class WorkerRaisedError(Exception):
+class WorkerRaisedError(WorkerError):
     """The function itself raised; the message is ``Type: text``."""
+
+
+def failure_score(error: WorkerError) -> Score:
+    """``over_limit`` where the call used up what it was given; otherwise our own failure."""
+    if isinstance(error, WorkerLimitError):
+        return Score.wrong(str(error), status="over_limit")
+    return Score.failed(f"the worker failed: {error}")
 
 
 def inside_worker() -> bool:
