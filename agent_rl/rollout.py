@@ -125,11 +125,13 @@ async def _play(
             trajectory.turns.append(replace(turn, reward=float(reward)))
             trajectory.terminated, trajectory.truncated = terminated, truncated
             _note_score(trajectory, info)
-            if env.memory == "last":
+            if terminated or not observation:  # nothing follows that could be seen
+                prompt = []
+            elif env.memory == "last":
                 prompt = chat.prompt_ids([*_system(trajectory), *observation])
             else:
                 prompt = chat.next_prompt_ids(prompt, completion.token_ids, observation)
-        if trajectory.truncated and not trajectory.terminated:
+        if trajectory.truncated:
             trajectory.final_prompt_ids = tuple(prompt)
     except PromptTooLong as error:
         if not trajectory.turns:

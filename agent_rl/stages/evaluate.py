@@ -74,18 +74,21 @@ class HeldOut:
     async def measure(self, engine: Engine, chat: Chat) -> Measurement:
         """Greedy accuracy with its 95 % Wilson interval, sampled accuracy, returns."""
         greedy = await self.play(engine, chat, greedy=True)
-        low, high = statistics.wilson_interval(sum(t.passed for t in greedy), len(greedy))
+        drawn = await self.play(engine, chat, greedy=False) if self.samples else []
         metrics = {
-            "eval/greedy": _mean([t.passed for t in greedy]),
-            "eval/greedy_low": low,
-            "eval/greedy_high": high,
             "eval/return": _mean([t.total_reward for t in greedy]),
             "eval/length": _mean([t.n_sampled for t in greedy]),
         }
-        if self.samples:
-            drawn = await self.play(engine, chat, greedy=False)
-            metrics["eval/sampled"] = _mean([t.passed for t in drawn])
+        if drawn:
             metrics["eval/sampled_return"] = _mean([t.total_reward for t in drawn])
+        if any(t.score is not None for t in greedy):  # a game has a return, not an accuracy
+            low, high = statistics.wilson_interval(sum(t.passed for t in greedy), len(greedy))
+            metrics |= {
+                "eval/greedy": _mean([t.passed for t in greedy]),
+                "eval/greedy_low": low,
+                "eval/greedy_high": high,
+            }
+            metrics |= {"eval/sampled": _mean([t.passed for t in drawn])} if drawn else {}
         return Measurement(metrics, [episode_row(t, chat) for t in greedy[:EXAMPLES]])
 
 

@@ -102,7 +102,13 @@ def finish(config: RLConfig, state: State, folder: RunFolder, show: Console) -> 
     """Write the summary and show what changed."""
     logged = [row["kl/reference"] for row in folder.read_metrics() if "kl/reference" in row]
     before, after = state.before.get("metrics", {}), state.after.get("metrics", {})
-    named = {"accuracy": "greedy", "sampled": "sampled", "return": "return", "length": "length"}
+    named = {
+        "accuracy": "greedy",
+        "sampled": "sampled",
+        "return": "return",
+        "sampled_return": "sampled_return",
+        "length": "length",
+    }
     summary: dict[str, Any] = {
         "stage": "rl",
         "envs": [env.id for env in config.envs],
