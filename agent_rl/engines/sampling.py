@@ -68,7 +68,6 @@ def truncate(scaled: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Ten
     before = probabilities.cumsum(-1) - probabilities
     keep = (before < top_p[:, None]) & (probabilities >= min_p[:, None] * probabilities[:, :1])
     keep |= (top_p[:, None] >= 1) & (min_p[:, None] <= 0)  # the sum may round past 1
-    keep[:, 0] = True
     kept = logits.masked_fill(~keep, -torch.inf)
     return torch.full_like(scaled, -torch.inf).scatter_(-1, order, kept)
 
