@@ -25,7 +25,7 @@ SHOWN = (
     ("policy/entropy", "entropy", ".3f"),
     ("speed/tokens_per_s", "tokens/s", ",.0f"),
 )
-PLAIN_LINES = 50  # about as many lines as a whole run prints where there is no terminal
+PLAIN_LINES = 25  # about as many lines as a whole run prints where there is no terminal
 SPARK_WIDTH = 24
 COMPLETION_CHARS = 1500
 

@@ -75,8 +75,7 @@ class RunFolder:
         if _is_occupied(path):
             _clear(path, overwrite)
         try:
-            (path / "rollouts").mkdir(parents=True, exist_ok=True)
-            (path / "checkpoints").mkdir(exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make the run folder {path}: {error.strerror}") from error
         folder = cls(path)
