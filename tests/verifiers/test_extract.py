@@ -1,0 +1,188 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rl_verifiers import extract
+
+FINDERS = [
+    extract.boxed,
+    extract.joined_boxes,
+    extract.answer_tag,
+    extract.last_number,
+    extract.last_math,
+    extract.code_fence,
+    extract.without_thinking,
+    extract.final_answer,
+]
+FRAGMENTS = st.sampled_from(
+    ["\\boxed{", "}", "{", "\\fbox{", "$", "$$", "\\(", "\\)", "<answer>", "</answer>", "<think>",
+     "</think>", "#### ", "42", "-1,234.5", " and ", "\n", "```", "json\n", "[", "]", '"', "\\",
+     "the answer is ", "A: ", "not ", " or ", "."]
+)  # fmt: skip
+
+
+@given(st.lists(FRAGMENTS, max_size=40).map("".join) | st.text(max_size=200))
+def test_no_text_makes_a_finder_raise(text):
+    for find in FINDERS:
+        find(text)
+
+
+@given(st.text(alphabet="ab12+-^_(){}", max_size=30))
+def test_what_is_boxed_is_found(inside):
+    if inside.count("{") == inside.count("}") == 0:
+        assert extract.boxed(f"so \\boxed{{{inside}}}.") == inside.strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("\\boxed{1} then \\boxed{2}", "2"),
+        ("\\fbox{3}", "3"),
+        ("\\boxed{\\{1,2\\}}", "\\{1,2\\}"),
+        ("\\boxed 42", "42"),
+        ("\\boxed{}", ""),
+        ("\\boxed{1} and \\boxed{2", None),
+        ("\\boxedness{1}", None),
+        ("no box", None),
+    ],
+)
+def test_boxed(text, inside):
+    assert extract.boxed(text) == inside
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ("\\boxed{1} and \\boxed{2}", "1, 2"),
+        ("$\\boxed{1}$, $\\boxed{2}$ or $\\boxed{3}$", "1, 2, 3"),
+        ("\\boxed{1} \\quad \\text{and} \\quad \\boxed{2}", "1, 2"),
+        ("\\boxed{1}\n\\boxed{1}", "1"),
+        ("\\boxed{1} no, it is \\boxed{2}", "2"),
+        ("\\boxed{1} and \\boxed{2", None),
+    ],
+)
+def test_joined_boxes(text, inside):
+    assert extract.joined_boxes(text) == inside
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ("<answer> 7 </answer>", "7"),
+        ("<answer>1</answer> <ANSWER>2</ANSWER>", "2"),
+        ("<answer>1</answer><answer>2", "1"),
+        ("<answer>1", None),
+        ("</answer>", None),
+    ],
+)
+def test_answer_tag(text, inside):
+    assert extract.answer_tag(text) == inside
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1 and 2", "2"),
+        ("it is -1,234.50.", "-1,234.50"),
+        ("3/4 of them", "3/4"),
+        ("12%", "12%"),
+        ("x2 has none but 5", "5"),
+        ("none", None),
+    ],
+)
+def test_last_number(text, number):
+    assert extract.last_number(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ("so $x=1$ holds", "x=1"),
+        ("it costs $5 and $6", None),
+        ("is $ \\frac12 $.", "\\frac12"),
+        ("\\[ a+b \\]", "a+b"),
+        ("\\(a\\) and $b", "a"),
+    ],
+)
+def test_last_math(text, inside):
+    assert extract.last_math(text) == inside
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "code"),
+    [
+        ("```python\nx = 1\n```", "python", "x = 1"),
+        ("```py\nx = 1\n```", "python", "x = 1"),
+        ("```\na\n```\n```\nb\nc\n```", None, "b\nc"),
+        ("```js\na\n```", "python", None),
+        ("```python\nopen", "python", None),
+        ("```python\n```", "python", ""),
+    ],
+)
+def test_code_fence(text, language, code):
+    assert extract.code_fence(text, language) == code
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ("7", 7),
+        ('I say {"a": [1, 2]} twice, {"b": "}"} last.', {"b": "}"}),
+        ('```json\n{"a": 1}\n```\nand {"b": 2}', {"a": 1}),
+    ],
+)
+def test_json_value(text, value):
+    assert extract.json_value(text) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, "[NaN]", "9" * 5000, "[" * 500 + "]" * 500, "{'a': 1}"]
+)
+def test_json_value_refuses_what_is_not_json(text):
+    with pytest.raises(ValueError, match="no JSON"):
+        extract.json_value(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "rule"),
+    [
+        ("#### 5\n\\boxed{7}", "7", "boxed"),
+        ("\\boxed{7", None, None),
+        ("<answer>7</answer> #### 5", "7", "answer_tag"),
+        ("3 + 4\n#### 1,200", "1,200", "stated"),
+        ("A: 26", "26", "stated"),
+        ("The answer is 42 because 6*7=42.", "42", "stated"),
+        ("The answer is $x<5$. I hope so.", "x<5", "stated"),
+        ("The answer is 7\n\nCheck: 3+4=9.", "7", "stated"),
+        ("The answer is not 42, it is 43.", "43", "last_number"),
+        ("Since $a=3$ we have 5 cases", "5", "last_number"),
+        ("Therefore $x \\geq 5$ is the solution.", "x \\geq 5", "last_math"),
+        ("either 41 or 42", None, None),
+        ("<think>\\boxed{1}</think>\\boxed{2}", "2", "boxed"),
+        ("<think>\\boxed{1}", None, None),
+        ("", None, None),
+    ],
+)
+def test_final_answer_keeps_its_priorities(text, answer, rule):
+    found = extract.final_answer(text)
+    assert found == (None if answer is None else extract.Found(answer, rule))
+
+
+HOSTILE = [
+    "\\boxed{", "\\boxed{a}, ", "$", "$$", "\\(", "<answer>", "<think>", "```\n", "{", '{"', "[",
+    "answer is ", "A:\n", "#### ", "1,", "1/", " ", "\n", "\\", "}", "or 1 ", ".", "*",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_work_is_linear_in_the_length(unit):
+    """A million characters within the time that quadratic work on a tenth of them would need."""
+    text = unit * (1_000_000 // len(unit))
+    started = time.process_time()
+    for find in FINDERS:
+        find(text)
+    assert time.process_time() - started < 30
