@@ -56,6 +56,9 @@ def step_optimizer(
         finite is thrown away whole (trap 34).
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if all(p.grad is None for p in parameters):  # every sample was dropped: zero, which Adam heeds
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
     limit = config.grad_clip or math.inf
     norm = float(nn.utils.clip_grad_norm_(parameters, limit))
     factor = lr_factor(config, update, total)
