@@ -25,6 +25,7 @@ class Chart:
         series: (metric, label); a metric that ends with ``/`` stands for all that start so.
         band: Metrics of the lower and upper end of an interval around the first series.
         stacked: Whether the series add up to a whole.
+        distinct: Leave out a series that equals an earlier one.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Chart:
     series: tuple[tuple[str, str], ...]
     band: tuple[str, str] | None = None
     stacked: bool = False
+    distinct: bool = False
 
 
 CHARTS = (
@@ -39,6 +41,7 @@ CHARTS = (
         "Reward",
         "mean per episode",
         (("reward/mean", "reward"), ("reward/penalised", "return, penalties included")),
+        distinct=True,
     ),
     Chart(
         "Held-out accuracy",
@@ -120,7 +123,14 @@ def draw(rows: Sequence[Row]) -> tuple[list[dict[str, Any]], list[dict[str, Any]
         for name in sorted(series)
         if name not in shown
     ]
-    return [chart for chart in main if chart["series"]], others
+    seen: list[Points] = []
+    kept = []
+    for chart in main:
+        points = [line["points"] for line in chart["series"]]
+        if any(p not in seen for p in points):  # with 0/1 rewards the return is the accuracy
+            kept.append(chart)
+        seen += points
+    return kept, others
 
 
 def count_non_finite(rows: Sequence[Row]) -> dict[str, int]:
@@ -170,10 +180,10 @@ def _draw(chart: Chart, series: Mapping[str, Points]) -> dict[str, Any]:
         names = [name for name in series if name == metric or _is_part(name, metric)]
         for name in names:
             points = thin(series[name])
-            if all(points != line["points"] for line in lines) or chart.stacked:
+            if not chart.distinct or all(points != line["points"] for line in lines):
                 label_of = label or name.removeprefix(metric)
                 lines.append({"metric": name, "label": label_of, "points": points})
-    low, high = ({**dict(series.get(name, []))} for name in chart.band or ("", ""))
+    low, high = (dict(series.get(name, [])) for name in chart.band or ("", ""))
     return {
         "title": chart.title,
         "unit": chart.unit,

@@ -59,7 +59,7 @@ function stack(series) {
 function ticks(low, high, count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999);
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999);
   const first = Math.ceil(low / step - 1e-9);
   const found = [];
   for (let n = first; n * step <= high + step * 1e-9; n += 1) found.push(Number((n * step).toPrecision(12)));
@@ -76,6 +76,7 @@ function scales(view, layers) {
   let [x0, x1] = span(0), [y0, y1] = span(1);
   if (x0 === x1) { x0 -= 1; x1 += 1; }
   if (y0 > 0 && y0 < 0.4 * y1) y0 = 0;
+  if (y0 === 0 && y1 === 0) y1 = 1;
   if (y1 - y0 < 1e-12 * Math.max(1, Math.abs(y1))) { const room = Math.abs(y1) * 0.5 || 1; y0 -= room; y1 += room; }
   const margin = (y1 - y0) * 0.04;
   if (y0 !== 0) y0 -= margin;
@@ -127,7 +128,7 @@ function curve(points, colour, path, s) {
 function axes(s) {
   const parts = [];
   const label = (x, y, anchor, text) => element("text", { x, y, "text-anchor": anchor }, text);
-  ticks(s.y0, s.y1, 4).forEach((v) => {
+  ticks(s.y0, s.y1, 5).forEach((v) => {
     parts.push(element("line", { class: "grid", x1: PAD.left, x2: s.width - PAD.right, y1: s.y(v), y2: s.y(v) }));
     parts.push(label(PAD.left - 7, s.y(v) + 4, "end", short(v)));
   });
@@ -163,8 +164,7 @@ function hover(view, event) {
   view.cursor.setAttribute("x1", x);
   view.cursor.setAttribute("x2", x);
   view.cursor.setAttribute("visibility", "visible");
-  const left = x + svg.offsetLeft + 10 || x + 22;
-  const room = figure.clientWidth - tip.offsetWidth - 6;
-  tip.style.left = `${Math.min(x + 22, Math.max(4, left > room ? x - tip.offsetWidth - 2 : left))}px`;
+  const fits = x + 24 + tip.offsetWidth < figure.clientWidth;
+  tip.style.left = `${fits ? x + 24 : Math.max(4, x - tip.offsetWidth)}px`;
   tip.style.top = "44px";
 }

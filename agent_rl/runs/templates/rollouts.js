@@ -62,7 +62,7 @@ class Rollouts {
       element("table", { class: "list" }, element("thead", null, this.head), this.body));
     this.detail = element("div");
     this.place.append(element("h3", null, "Episodes"));
-    if (this.data.left_out) this.place.append(element("p", { class: "note" }, this.data.left_out));
+    if (this.data.left_out) this.place.append(element("p", { class: "hint" }, this.data.left_out));
     this.place.append(
       element("div", { class: "tools" }, this.back, this.steps, this.next, choice("status", "status", distinct("status")),
         envs.length > 1 ? choice("environment", "env", envs) : null, search, this.count,
