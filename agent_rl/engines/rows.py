@@ -117,7 +117,7 @@ class Rows:
         stopped: NDArray[np.bool_] = (tokens[:, None] == self._stop_ids[:n]).any(1)
         for row, request in enumerate(self.requests):
             if request.stops is not None and count[row] >= request.sampling.min_tokens:
-                stopped[row] |= request.stops.completed(self._tokens[row, : count[row]].tolist())
+                stopped[row] |= request.stops.completed(self._tokens[row, : count[row]])
         return stopped
 
     def completion(self, row: int, reason: FinishReason, version: int) -> Completion:

@@ -69,6 +69,7 @@ class TorchEngine:
         self._vocabulary: int = embedding.weight.shape[0]
         self._version = 0
         self._seeds = 0
+        self._stops: dict[tuple[str, ...], StopStrings] = {}
         self._scheduler: Scheduler | None = None
 
     @property
@@ -141,7 +142,8 @@ class TorchEngine:
         if sampling.stop:
             if self._tokenizer is None:
                 raise UserError("sampling.stop needs an engine with a tokenizer, or stop_token_ids")
-            stops = StopStrings(self._tokenizer, sampling.stop)
+            strings = tuple(sampling.stop)
+            stops = self._stops.setdefault(strings, StopStrings(self._tokenizer, strings))
         seed = sampling.seed
         if seed is None:
             seed, self._seeds = self._seeds, self._seeds + 1

@@ -12,10 +12,23 @@ class Bytes:
         self.pieces = pieces
 
     def decode(self, ids, **kwargs):
-        return b"".join(self.pieces[i] for i in ids).decode("utf-8", errors="replace")
+        text = b"".join(self.pieces[i] for i in ids).decode("utf-8", errors="replace")
+        return text.removeprefix(" ")
 
 
-PIECES = [b"a", b"b", b"</to", b"ol", b">x", b"</tool>", b"", b"\xe2\x82", b"\xac", b"ab</tool>cd"]
+PIECES = [
+    b"a",
+    b"b",
+    b"</to",
+    b"ol",
+    b">x",
+    b"</tool>",
+    b"",
+    b"\xe2\x82",
+    b"\xac",
+    b"ab</tool>cd",
+    b" ",
+]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +40,7 @@ PIECES = [b"a", b"b", b"</to", b"ol", b">x", b"</tool>", b"", b"\xe2\x82", b"\xa
         ("€", [0, 7, 8], 3),  # a character of two tokens
         ("a€", [0, 7, 8], 3),
         ("aaa", [0, 0, 1, 0, 0, 0], 6),
+        ("ol> ", [1, 5, 10, 0], 3),  # a space, which tokenizers strip from a token alone
         ("ab", [0, 6, 6, 1], 4),  # tokens without text between
         ("zz", [0, 1, 5], None),
     ],
@@ -58,8 +72,12 @@ def test_only_the_end_of_a_long_text_is_decoded():
             lengths.append(len(ids))
             return super().decode(ids)
 
-    StopStrings(Counting(PIECES), ["abc"]).completed([0] * 10_000)
-    assert max(lengths) < 20
+    assert not StopStrings(Counting(PIECES), ["aab"]).completed([0] * 10_000 + [1, 1])
+    assert 2 < max(lengths) < 20
+    lengths.clear()
+    stops = StopStrings(Counting(PIECES), ["abc"])
+    assert not any(stops.completed([1] * n) for n in range(1, 50))
+    assert lengths == [1]  # no text of this token ends with a "c"
 
 
 LETTERS = Bytes([bytes([97 + i]) for i in range(24)])
