@@ -3,9 +3,9 @@
 A random Llama (hidden 128, 2 layers, vocabulary 65, float32) samples 16 completions for each of 8
 prompts, at temperature 1, on one thread. Twice: "fixed", exactly 32 tokens each; and "ragged",
 until an end token (each token is one with a chance of about 1/65) or 128 tokens, where generate()
-carries every row to the end of the longest. Tokens after an end token do not count. The two sides take
-turns, and the median is reported. Log-probabilities are part of the engine's answer; generate()
-does without.
+carries every row to the end of the longest. Tokens after an end token do not count. The two sides
+take turns, and the median is reported. Log-probabilities are part of the engine's answer;
+generate() does without.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/generation.py
 """
