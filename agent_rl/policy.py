@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agent_rl.engines.decoder import attention_windows
 from agent_rl.packing import MicroBatch
 
 
@@ -44,6 +45,9 @@ class Policy:
         temperature: Logits are divided by it, as the sampler does; must be positive.
         compute: Precision of the forward pass; bfloat16 means autocast.
         value_head: Add a linear value head, zero at the start.
+
+    Raises:
+        UserError: For layers, or an attention implementation, that take no 4-D mask.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Policy:
         self.model = model
         self.temperature = temperature
         self.compute = compute
+        self._windows = attention_windows(model)
         self.value_head: nn.Linear | None = None
         if value_head:
             config: Any = model.config
@@ -78,7 +83,7 @@ class Policy:
             logits = self.model(
                 input_ids=micro.input_ids,
                 position_ids=micro.position_ids,
-                attention_mask=micro.mask,
+                attention_mask=self._masks(micro),
                 use_cache=False,
             ).logits
         logits_kv = logits.float().reshape(len(micro.select), -1) / self.temperature
@@ -109,6 +114,24 @@ class Policy:
         yield from (p for p in self.model.parameters() if p.requires_grad)
         if self.value_head is not None:
             yield from self.value_head.parameters()
+
+    def _masks(self, micro: MicroBatch) -> Tensor | dict[str, Tensor]:
+        """The mask of each kind of attention layer; a single one where there is one kind."""
+        at = micro.position_ids[:, None]
+        apart = at[..., :, None] - at[..., None, :]
+        masks = {
+            kind: self._readable(micro.mask if window is None else micro.mask & (apart < window))
+            for kind, window in self._windows.items()
+        }
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def _readable(self, mask: Tensor) -> Tensor:
+        """As the model's attention takes it: eager adds a mask, and would add a boolean one as 0, 1."""
+        config: Any = self.model.config
+        if config.get_text_config()._attn_implementation == "sdpa":
+            return mask
+        blank = torch.zeros(mask.shape, dtype=next(self.model.parameters()).dtype)
+        return blank.to(mask.device).masked_fill_(~mask, -torch.inf)
 
     def _autocast(self) -> Any:
         if self.compute == torch.float32:
