@@ -86,7 +86,6 @@ CHARTS = (
         "seconds",
         (
             ("time/generate", "generate"),
-            ("time/reward", "reward"),
             ("time/reference", "score"),
             ("time/credit", "credit"),
             ("time/train", "train"),

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,12 @@ class RunFolder:
     Attributes:
         path: The folder.
         writable: False for one that was only opened.
+        listeners: Called with (step, metrics) of every line that is logged.
     """
 
     path: Path
     writable: bool = True
+    listeners: tuple[Callable[[int, Mapping[str, Any]], None], ...] = ()
 
     @classmethod
     def create(
@@ -72,8 +74,9 @@ class RunFolder:
             RunError: When something is in the way, or the folder cannot be written.
         """
         path = Path(path)
+        cls.check_free(path, overwrite=overwrite)
         if _is_occupied(path):
-            _clear(path, overwrite)
+            _clear(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -82,6 +85,42 @@ class RunFolder:
         folder.write_config(config)
         write_atomically(path / ENVIRONMENT, to_json(describe_environment(), indent=2) + "\n")
         return folder
+
+    @classmethod
+    def check_free(cls, path: Path | str, *, overwrite: bool = False) -> None:
+        """Changes nothing; says whether ``create`` would.
+
+        Raises:
+            RunError: When something is in the way that ``create`` would not replace.
+        """
+        path = Path(path)
+        if not _is_occupied(path):
+            return
+        if not path.is_dir():
+            raise RunError(
+                f"{path} is a file, so it cannot be the run folder; give another run.dir"
+            )
+        if not overwrite:
+            raise RunError(
+                f"the run folder {path} is not empty: go on in it with --resume, replace it with "
+                "--overwrite, or give another one with --run.dir"
+            )
+        if not (path / CONFIG).is_file():
+            raise RunError(
+                f"{path} is no run folder (it has no {CONFIG}), so overwrite does not remove it; "
+                "give another run.dir"
+            )
+
+    def discard_unused(self) -> None:
+        """Remove a folder in which nothing was measured or saved, so that it is in nobody's way."""
+        used = {METRICS, SUMMARY, REPORT, "model"}
+        if any((self.path / name).exists() for name in used) or any(self.checkpoints.glob("*")):
+            return
+        for name in (CONFIG, ENVIRONMENT):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in (self.path / "rollouts", self.checkpoints, self.path):
+            with suppress(OSError):  # not empty: whatever is in it stays
+                folder.rmdir()
 
     @classmethod
     def resume(cls, path: Path | str) -> RunFolder:
@@ -142,6 +181,8 @@ class RunFolder:
         if non_finite:
             line["non_finite"] = non_finite
         append_line(self.path / METRICS, to_json(line))
+        for listener in self.listeners:
+            listener(step, metrics)
 
     def save_rollouts(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the episodes of a step; ``docs/metrics.md`` lists the columns."""
@@ -244,19 +285,7 @@ def _is_occupied(path: Path) -> bool:
         raise RunError(f"cannot read the run folder {path}: {error.strerror}") from error
 
 
-def _clear(path: Path, overwrite: bool) -> None:
-    if not path.is_dir():
-        raise RunError(f"{path} is a file, so it cannot be the run folder; give another run.dir")
-    if not overwrite:
-        raise RunError(
-            f"the run folder {path} is not empty: go on in it with --resume, give another run.dir, "
-            "or replace it with run.overwrite: true"
-        )
-    if not (path / CONFIG).is_file():
-        raise RunError(
-            f"{path} is no run folder (it has no {CONFIG}), so overwrite does not remove it; "
-            "give another run.dir"
-        )
+def _clear(path: Path) -> None:
     try:
         for child in path.iterdir():
             shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()

@@ -111,7 +111,7 @@ def render(folder: RunFolder, stages: Sequence[StageRun]) -> str:
     summary, _ = _quietly(folder.read_summary)
     return environment.get_template("report.html.j2").render(
         name=str(config.get("name") or folder.path.resolve().name),
-        facts=_run_facts(around, summary, stages),
+        facts=_run_facts(around, config, summary, stages),
         command=str(around.get("command", "")),
         environment=_environment_facts(around),
         stages=stages,
@@ -225,15 +225,20 @@ def _value(
 
 
 def _run_facts(
-    around: Mapping[str, Any], summary: Mapping[str, Any], stages: Sequence[StageRun]
+    around: Mapping[str, Any],
+    config: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    stages: Sequence[StageRun],
 ) -> list[tuple[str, str]]:
     states = {stage.state for stage in stages}
     facts = [("state", "finished" if states == {"finished"} else "unfinished")]
     seconds = summary.get("train_seconds")
     if is_number(seconds):
         facts.append(("training time", duration(float(seconds or 0.0))))
-    seeds = [summary.get("seed")] if "seed" in summary else []
-    facts += [("seed", str(seed)) for seed in seeds]
+    run = config.get("run")
+    seed = summary.get("seed", run.get("seed") if isinstance(run, dict) else None)
+    if seed is not None:
+        facts.append(("seed", str(seed)))
     if around.get("time"):
         facts.append(("started", str(around["time"])))
     if around.get("resumed"):
