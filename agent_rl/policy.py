@@ -126,7 +126,7 @@ class Policy:
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
     def _readable(self, mask: Tensor) -> Tensor:
-        """As the model's attention takes it: eager adds a mask, and would add a boolean one as 0, 1."""
+        """As the model's attention takes it: eager adds it, so a boolean would hide nothing."""
         config: Any = self.model.config
         if config.get_text_config()._attn_implementation == "sdpa":
             return mask
