@@ -27,6 +27,7 @@ def save(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
     """
     final = folder / f"step-{step:06d}"
     temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed run with our process number
     try:
         temporary.mkdir(parents=True)
         with (temporary / STATE).open("wb") as file:
@@ -63,8 +64,11 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path / STATE, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"the checkpoint {path} cannot be read: {error}") from error
+    except Exception as error:  # torch has no common base for what a damaged file can raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
+        raise UserError(
+            f"the checkpoint {path} cannot be read: {reason}; remove it to go on from one before"
+        ) from error
     return state
 
 
@@ -80,7 +84,7 @@ def random_state() -> dict[str, Any]:
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [str(name), torch.tensor(keys.astype(np.int64)), position, has_gauss, cached],
+        "numpy": [str(name), torch.tensor(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
     }
 
@@ -95,4 +99,5 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("step-*") if (p / STATE).exists())
+    found = [p for p in folder.glob("step-*") if (p / STATE).exists()]
+    return sorted(found, key=lambda p: (len(p.name), p.name))  # seven digits come after six
