@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import (
@@ -58,17 +59,17 @@ def load(config: ModelConfig, seed: int) -> tuple[nn.Module, Chat]:
 
 def _from_pretrained(path: str) -> tuple[nn.Module, Any]:
     folder = Path(path)
+    hub_id = len(folder.parts) <= 2 and not path.startswith((".", "/", "~"))
+    if not folder.exists() and not hub_id:
+        raise UserError(f"model.path: there is no folder {path}")
+    if (folder / "adapter_config.json").exists():
+        raise UserError(f"model.path: {path} holds an adapter; give the merged model")
     if folder.exists() and not (folder / "config.json").exists():
         raise UserError(f"model.path: {path} has no config.json, so it is no model folder")
     try:
-        adapter = folder / "adapter_config.json"
-        if adapter.exists():
-            raise UserError(f"model.path: {path} holds an adapter; give the merged model")
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    except UserError:
-        raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"model.path: cannot load {path}: {first}") from error
     return model, tokenizer
@@ -124,7 +125,7 @@ def add_lora(model: nn.Module, config: LoRA) -> nn.Module:
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, settings)  # type: ignore[no-any-return]
+    return get_peft_model(model, settings)
 
 
 def is_lora(model: nn.Module) -> bool:
