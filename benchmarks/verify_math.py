@@ -76,9 +76,7 @@ def measured(labelled: list[Labelled]) -> dict[str, Any]:
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("AGENT_RL_DATA", "data"))
     sources = (cases, gsm8k, math500, math500_solutions)
-    result: dict[str, Any] = {
-        source.__name__: measured(list(source(folder))) for source in sources
-    }
+    result: dict[str, Any] = {source.__name__: measured(list(source(folder))) for source in sources}
     shared_pool().close()  # so that the workers' time is counted
     times = os.times()
     total = sum(part["rows"] for part in result.values())

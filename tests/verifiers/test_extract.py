@@ -3,7 +3,6 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from rl_verifiers import extract
 
 FINDERS = [
@@ -180,9 +179,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_work_is_linear_in_the_length(unit):
-    """A million characters within the time that quadratic work on a tenth of them would need."""
-    text = unit * (1_000_000 // len(unit))
+    """Within the time in which quadratic work on so long a text would not end."""
+    text = unit * (200_000 // len(unit))
     started = time.process_time()
     for find in FINDERS:
         find(text)
-    assert time.process_time() - started < 30
+    assert time.process_time() - started < 10

@@ -4,7 +4,6 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from rl_verifiers import make, score_one
 
 WHOLE = make("math", extract="whole")
@@ -51,7 +50,10 @@ def judged(gold: str, found: str) -> str:
         ("(-\\sqrt2,\\sqrt2)", "|x|<\\sqrt{2}"),
         ("2x>6", "3<x"),
         ("x \\ne 2", "(-\\infty,2)\\cup(2,\\infty)"),
-        ("\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}", "\\begin{bmatrix}1 & 2\\\\ 3 & 4\\end{bmatrix}"),
+        (
+            "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}",
+            "\\begin{bmatrix}1 & 2\\\\ 3 & 4\\end{bmatrix}",
+        ),
         ("\\begin{vmatrix}1&2\\\\3&4\\end{vmatrix}", "-2"),
         ("15\\text{ cm}^2", "15 square centimeters"),
         ("90^\\circ", "90"),

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from rl_verifiers import make
 from rl_verifiers.extract import final_answer
 

@@ -92,22 +92,32 @@ def same_number(left: Fraction, right: Fraction, digits: int) -> bool:
     if left == right:
         return True
     for decimal, value in ((left, right), (right, left)):
-        count = significant_digits(decimal)
-        if count is not None and count >= digits and significant_digits(value) is None:
-            return abs(decimal - value) <= abs(decimal) / 10 ** (count - 1)
+        slack = rounding_slack(decimal, digits)
+        if slack is not None and decimal_places(value) is None:
+            return abs(decimal - value) <= slack
     return False
 
 
-def significant_digits(value: Fraction) -> int | None:
-    """How many digits ``value`` has as a decimal; None where it does not end (or is very long)."""
-    rest, places = value.denominator, 0
-    while rest % 10 == 0:
-        rest, places = rest // 10, places + 1
-    while places < 60 and rest > 1 and (rest % 2 == 0 or rest % 5 == 0):
-        rest, places = rest // (2 if rest % 2 == 0 else 5), places + 1
-    if rest != 1 or value.numerator.bit_length() > 400:
+def rounding_slack(value: Fraction, digits: int) -> Fraction | None:
+    """How far a decimal fraction may be from the number it rounds; None where it rounds none.
+
+    Half a unit of its last place; from ten digits on a whole one, for those come from floating
+    point arithmetic.
+    """
+    places = decimal_places(value)
+    if not places:
         return None
-    return len(str(abs(value.numerator * 10**places // value.denominator)).strip("0") or "0")
+    count = len(str(abs(value.numerator * 10**places // value.denominator)))
+    unit = Fraction(1, 10**places)
+    return None if count < digits else unit if count >= EXACT_DIGITS else unit / 2
+
+
+def decimal_places(value: Fraction) -> int | None:
+    """How many digits ``value`` has after the point; None where they do not end within 60."""
+    for places in range(60):
+        if 10**places % value.denominator == 0:
+            return places if value.numerator.bit_length() <= 400 else None
+    return None
 
 
 def same_answer(gold: Node, found: Node, oracle: Oracle) -> bool:

@@ -15,7 +15,7 @@ from fractions import Fraction
 from importlib import import_module
 from typing import Any
 
-from rl_verifiers.answers import EXACT_DIGITS, same_number, significant_digits
+from rl_verifiers.answers import EXACT_DIGITS, rounding_slack, same_number
 from rl_verifiers.expressions import Node, NotExactError, OverLimitError, contains, exact, symbols
 
 LOW, HIGH = 30, 60
@@ -82,13 +82,13 @@ class NumericOracle:
         return _coincide(pairs) or self._is_rounding(left, right, pairs[1])
 
     def _is_rounding(self, left: Node, right: Node, values: list[Any]) -> bool:
-        for node, value, other in ((left, *values), (right, *values[::-1])):
+        for node in (left, right):
             try:
-                count = significant_digits(exact(node))
+                slack = rounding_slack(exact(node), self.digits)
             except NotExactError:
                 continue
-            if count is not None and count >= self.digits:
-                return bool(abs(value - other) <= abs(value) / 10 ** (count - 1))
+            if slack is not None:
+                return bool(abs(values[0] - values[1]) * slack.denominator <= slack.numerator)
         return False
 
 

@@ -92,6 +92,8 @@ async def score_one(verifier: Verifier, completion: str, row: Row) -> Score:
             result = await result
     except VerifierError as error:
         raise VerifierError(_located(str(error), row)) from error
+    except MemoryError:
+        return Score.wrong("out of memory", status="over_limit")
     except Exception as error:
         return _raised(verifier, type(error).__name__, str(error))
     return to_score(result, verifier=verifier, row=row)

@@ -101,7 +101,11 @@ def exact(*, extract: Extraction = "whole", case: bool = True, whitespace: bool 
 _REFERENCE_LETTER = re.compile(
     r"(?:\\text(?:bf)?|\\mathrm|\\mathbf)?\s?\{?\s?\(?\s?([A-J])\s?\)?\s?\}?"
 )
-_OPTION = re.compile(r"(?<![\w'’\\])(?:\((?P<a>[A-Za-z])\)|(?P<b>[A-Z])(?![\w'’]))")
+# The words "A" and "I" name an option only where a clause ends after them.
+_OPTION = re.compile(
+    r"(?<![\w'’\\])(?:\((?P<a>[A-Ja-j])\)|(?P<b>[B-HJ](?![\w'’])"
+    r"|[AI](?=\s*(?:[.,;:!?)]|\Z|(?:and|or|because)\b))))"
+)
 _LEADING = re.compile(r"\(?([A-Za-z])(?:\)|[.:](?=\s)|\Z)")
 _CLAUSE = re.compile(
     r",?\s(?:because|since|which|where|but|so|as|it|not|can|cannot)\b|[.;!?](?=\s|\Z)|\n"

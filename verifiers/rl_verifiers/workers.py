@@ -77,6 +77,7 @@ class WorkerPool:
         self._local = threading.local()
         self._workers: set[_Worker] = set()
         self._lock = threading.Lock()
+        self._closed = False
 
     def submit(
         self, function: Callable[..., T], *arguments: Any, cpu_s: float, wall_s: float
@@ -101,6 +102,7 @@ class WorkerPool:
         """Kill the workers; the pool takes no more calls."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
+            self._closed = True
             for worker in self._workers:
                 worker.kill()
             self._workers.clear()
@@ -115,7 +117,10 @@ class WorkerPool:
         worker = cast("_Worker | None", getattr(self._local, "worker", None))
         if worker is None or not worker.alive:
             with self._lock:
-                self._workers.discard(worker) if worker else None
+                if self._closed:
+                    raise WorkerDiedError("the pool is closed")
+                if worker is not None:
+                    self._workers.discard(worker)
                 worker = self._local.worker = _Worker(self._memory_bytes)
                 self._workers.add(worker)
         return worker
