@@ -57,7 +57,8 @@ def append_line(path: Path, line: str) -> None:
             while written < len(data):  # a nearly full disk takes a part without an error
                 written += file.write(data[written:])
         except OSError:
-            file.truncate(size)
+            with suppress(OSError):
+                file.truncate(size)
             raise
 
 
