@@ -82,9 +82,10 @@ def random_state() -> dict[str, Any]:
     """The states of Python's, NumPy's and torch's global generators."""
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    numbers = torch.tensor(np.asarray(keys, dtype=np.int64))
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [str(name), torch.tensor(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
+        "numpy": [str(name), numbers, position, has_gauss, cached],
         "torch": torch.get_rng_state(),
     }
 
