@@ -1,73 +1,147 @@
-"""The commands that are neither training nor a listing of settings: evaluate, list, play."""
+"""The commands that evaluate and list."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import rl_envs
+import rl_verifiers
 from rich.console import Console as Terminal
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from rich.text import Text
 
-import rl_envs
-import rl_verifiers
 from agent_rl.errors import UserError
-from rl_envs.types import Message
+from agent_rl.overrides import parse_overrides, put
+from agent_rl.runs import write_atomically
+from agent_rl.runs.files import append_line, to_json
+from agent_rl.runs.text import clean
+
+RESULTS = "results.json"
+COMPLETIONS = "completions.jsonl"
+PARTIAL = "completions.partial.jsonl"
 
 
-def evaluate(
-    path: str | None, env: str | None, overrides: Sequence[str], *, as_json: bool
-) -> int:
-    """``agent-rl eval``."""
+def evaluate(path: str | None, env: str | None, overrides: Sequence[str], *, as_json: bool) -> int:
+    """``agent-rl eval``.
+
+    Args:
+        path: A YAML file; None where everything is overridden.
+        env: Replaces the environments (the options of the first one stay).
+        overrides: Words such as ``--tasks 10``.
+        as_json: Print the results as one JSON list.
+
+    Raises:
+        UserError: Anything that cannot work; before the model is loaded where possible.
+    """
     from agent_rl.config import EvalConfig  # noqa: PLC0415
-    from agent_rl.loading import build, parse_overrides, put, read  # noqa: PLC0415
+    from agent_rl.loading import build, read  # noqa: PLC0415
+
+    tree = read(path, overrides) if path else _tree(overrides)
+    if env:
+        listed = tree.get("envs")
+        first = listed[0] if isinstance(listed, list) and listed else {}
+        tree["envs"] = [{**(first or {}), "id": env}]
+    if not tree.get("envs"):
+        raise UserError("eval needs an environment: --env text/GSM8K-v0 (agent-rl envs lists them)")
+    if not tree.get("model"):
+        raise UserError("eval needs a model: --model.path FOLDER")
+    config = build(EvalConfig, tree, path or "eval")
+    out = Path(config.out) if config.out else None
+    if out is not None:
+        prepare_out(out)
     from agent_rl.stages import evaluate as stage  # noqa: PLC0415
 
-    tree: dict[str, Any] = read(path, overrides) if path else {}
-    if not path:
-        for key, value in parse_overrides(overrides):
-            put(tree, key, value)
-    if env:
-        listed = tree.get("envs") or [{}]
-        tree["envs"] = [{**listed[0], "id": env}]
-    if not tree.get("envs"):
-        raise UserError("eval needs an environment: --env text/GSM8K-v0")
-    config = build(EvalConfig, tree, path or "eval")
-    with Progress(
-        *Progress.get_default_columns(), MofNCompleteColumn(), console=Terminal(stderr=True)
-    ) as progress:
-        task = progress.add_task("episodes", total=stage.n_episodes(config))
-        outcome = stage.run(config, lambda _: progress.advance(task))
-    if config.out:
-        save_rows(Path(config.out), outcome)
+    total = stage.n_episodes(config)
+    with _Progress(total) as progress:
+
+        def on_row(row: dict[str, Any]) -> None:
+            if out is not None:
+                append_line(out / PARTIAL, to_json(row))
+            progress.advance()
+
+        try:
+            outcome = stage.run(config, on_row)
+        except KeyboardInterrupt as interrupt:
+            kept = f"; what was played is in {out / PARTIAL}" if out is not None else ""
+            message = f"interrupted after {progress.done} of {total} episodes{kept}"
+            raise KeyboardInterrupt(message) from interrupt
+    if out is not None:
+        save_rows(out, outcome)
     if as_json:
-        print(json.dumps(outcome["results"]))
+        print(to_json(outcome["results"]))
     else:
         _print_results(outcome["results"])
     return 0
 
 
-def save_rows(folder: Path, outcome: dict[str, Any]) -> None:
-    """Write ``results.json`` and ``completions.jsonl``; an existing result is not replaced."""
-    from agent_rl.runs import write_atomically  # noqa: PLC0415
-
-    if (folder / "results.json").exists():
-        raise UserError(f"{folder} holds results already; give another folder with --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(row, ensure_ascii=False) for row in outcome["rows"])
-    write_atomically(folder / "completions.jsonl", "".join(f"{line}\n" for line in lines))
-    write_atomically(folder / "results.json", json.dumps(outcome["results"], indent=2))
+def _tree(overrides: Sequence[str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in parse_overrides(overrides):
+        put(tree, key, value)
+    return tree
 
 
-def _print_results(results: Sequence[dict[str, Any]]) -> None:
+class _Progress:
+    """Episodes as they end: a bar on a terminal, ten lines elsewhere; on standard error."""
+
+    def __init__(self, total: int) -> None:
+        self.done, self._total = 0, total
+        terminal = Terminal(stderr=True)
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+        self._bar = Progress(*columns, console=terminal) if terminal.is_terminal else None
+        self._task = self._bar.add_task("episodes", total=total) if self._bar else None
+
+    def __enter__(self) -> _Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self) -> None:
+        """One more has ended."""
+        self.done += 1
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task)
+        elif self.done % max(1, self._total // 10) == 0:
+            print(f"episodes {self.done}/{self._total}", file=sys.stderr, flush=True)
+
+
+def prepare_out(folder: Path) -> None:
+    """Make the folder for results; before anything is played.
+
+    Raises:
+        UserError: There are results in it already, or it cannot be made.
+    """
+    for name in (RESULTS, COMPLETIONS):
+        if (folder / name).exists():
+            raise UserError(f"{folder} holds {name} already; give --out another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / PARTIAL).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: cannot write to {folder}: {error.strerror}") from error
+
+
+def save_rows(folder: Path, outcome: Mapping[str, Any]) -> None:
+    """Write ``completions.jsonl`` and ``results.json``, each whole or not at all."""
+    write_atomically(folder / COMPLETIONS, "".join(f"{to_json(r)}\n" for r in outcome["rows"]))
+    write_atomically(folder / RESULTS, to_json(outcome["results"], indent=2) + "\n")
+    (folder / PARTIAL).unlink(missing_ok=True)
+
+
+def _print_results(results: Sequence[Mapping[str, Any]]) -> None:
     terminal = Terminal()
     for result in results:
-        table = Table(title=f"{result['env']} ({result['split']}, {result['tasks']} tasks)")
+        table = Table(title=Text(f"{result['env']} ({result['split']}, {result['tasks']} tasks)"))
         table.add_column("measure")
         table.add_column("value", justify="right")
         table.add_column("95 % interval", justify="right")
@@ -84,89 +158,49 @@ def _print_results(results: Sequence[dict[str, Any]]) -> None:
 def list_envs(*, as_json: bool) -> int:
     """``agent-rl envs``."""
     rows = [dataclasses.asdict(listed) for listed in rl_envs.listing()]
-    return _print_rows(rows, "environments", as_json)
+    if as_json:
+        return _print_json(rows)
+    return _print_rows([_env_row(row) for row in rows])
+
+
+def _env_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    source = f" (tasks: {row['source']})" if row["source"] else ""
+    return {
+        "id": row["id"],
+        "turns": row["turns"],
+        "verifier": row["verifier"],
+        "tasks": row["size"],
+        "what": f"{row['description']}{source}",
+    }
 
 
 def list_verifiers(*, as_json: bool) -> int:
     """``agent-rl verifiers``."""
-    rows = [{"name": name, "what": rl_verifiers.describe(name)} for name in rl_verifiers.names()]
-    return _print_rows(rows, "verifiers", as_json)
-
-
-def _print_rows(rows: Sequence[dict[str, Any]], title: str, as_json: bool) -> int:
+    rows = [_verifier_row(name) for name in rl_verifiers.names()]
     if as_json:
-        print(json.dumps(rows, default=str))
-        return 0
-    table = Table(title=title)
-    for column in rows[0] if rows else []:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if v is None else _short(v)) for v in row.values()))
-    Terminal().print(table)
+        return _print_json(rows)
+    return _print_rows([{"name": row["name"], "what": row["description"]} for row in rows])
+
+
+def _verifier_row(name: str) -> dict[str, Any]:
+    try:
+        return dataclasses.asdict(rl_verifiers.describe(name))
+    except rl_verifiers.VerifierError as error:  # a broken plug-in must not hide the others
+        return {"name": name, "description": f"cannot be made: {error}", "signature": ""}
+
+
+def _print_json(rows: Sequence[Mapping[str, Any]]) -> int:
+    print(json.dumps(rows, default=str))
     return 0
 
 
-def _short(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def play(
-    env_id: str, overrides: Sequence[str], *, seed: int, index: int | None, episodes: int
-) -> int:
-    """``agent-rl play``: a person answers; end of input ends the game."""
-    from agent_rl.loading import parse_overrides, put  # noqa: PLC0415
-
-    options: dict[str, Any] = {}
-    for key, value in parse_overrides(overrides):
-        put(options, key, value)
-    env = rl_envs.make(env_id, **options)
+def _print_rows(rows: Sequence[Mapping[str, Any]]) -> int:
+    """A table without lines, so that it can be read narrow, grepped and cut; names never wrap."""
     terminal = Terminal()
-    number = 0
-    while episodes == 0 or number < episodes:
-        if not _episode(env, terminal, seed + number, index):
-            break
-        number += 1
-    return 0
-
-
-def _episode(env: rl_envs.TextEnv, terminal: Terminal, seed: int, index: int | None) -> bool:
-    """One episode; False when the input ended."""
-    observation, info = env.reset(seed=seed, options={} if index is None else {"index": index})
-    terminal.rule(Text(f"task {info['task_id']}"))
-    total = 0.0
-    while True:
-        _print_messages(terminal, observation)
-        terminal.print("[bold]you>[/bold] ", end="")
-        line = sys.stdin.readline()
-        if not line:
-            terminal.print("\n(end of input)")
-            return False
-        action = line.rstrip("\n").replace("\\n", "\n")
-        observation, reward, terminated, truncated, info = env.step(action)
-        total += reward
-        score = info.get("score")
-        verdict = f"  {score.status}: {score.reason}" if score is not None else ""
-        terminal.print(Text(f"reward {reward:g}{verdict}"), style="green" if reward > 0 else "red")
-        if terminated or truncated:
-            _print_messages(terminal, observation)
-            how = "ended" if terminated else "cut by its limit"
-            terminal.print(f"episode {how} after {env.turn} turns; return {total:g}")
-            return True
-
-
-def _print_messages(terminal: Terminal, messages: Sequence[Message]) -> None:
-    for message in messages:
-        terminal.print(Text(f"{message['role']}: ", style="bold"), Text(message["content"]), sep="")
-
-
-def print_settings(kind: str) -> int:
-    """``agent-rl settings``: every setting, its type, default and meaning."""
-    from jsonargparse import ArgumentParser  # noqa: PLC0415
-
-    from agent_rl.config import EvalConfig, RLConfig, SFTConfig  # noqa: PLC0415
-
-    classes: dict[str, Any] = {"rl": RLConfig, "sft": SFTConfig, "eval": EvalConfig}
-    parser = ArgumentParser(prog="agent-rl", usage="", add_help=False)
-    parser.add_class_arguments(classes[kind], None)
-    print(parser.format_help())
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, column in enumerate(rows[0] if rows else []):
+        table.add_column(column, no_wrap=number == 0, overflow="fold", header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(clean(str(value), terminal.encoding)) for value in row.values()))
+    terminal.print(table)
     return 0

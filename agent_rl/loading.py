@@ -1,28 +1,76 @@
 """YAML and dotted overrides to frozen configuration objects; anything unknown is refused.
 
-A file is one stage (``stage: rl`` or ``stage: sft``), or a recipe: ``stages``, a mapping of names to
-stages, run in order. ``@name`` as a model's path is the result of an earlier stage. In a recipe,
+A file is one stage (``stage: rl`` or ``stage: sft``), or a recipe: ``stages`` maps names to stages,
+run in order. ``@name`` as a model's path is the result of an earlier stage. In a recipe,
 ``run`` at the top level is shared by every stage.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar
 
-import yaml
-
-from agent_rl.algorithms import Algorithm, AlgorithmError, preset
+from agent_rl.algorithms import PRESETS, Algorithm
 from agent_rl.config import EvalConfig, RLConfig, SFTConfig, StageConfig
 from agent_rl.errors import UserError
+from agent_rl.overrides import parse_overrides, put
+from agent_rl.settings import SettingError, construct, suggestion
+from agent_rl.yaml_text import YAMLError, from_yaml, to_yaml
+
+__all__ = ["Recipe", "build", "load_recipe", "parse_overrides", "put", "read", "stage_tree"]
 
 STAGES: dict[str, type[StageConfig]] = {"rl": RLConfig, "sft": SFTConfig}
-Config = TypeVar("Config", RLConfig, SFTConfig, EvalConfig)
+Config = TypeVar("Config", bound=RLConfig | SFTConfig | EvalConfig)
+STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # it becomes a folder
+
+AT_LEAST_ONE = (
+    "steps",
+    "prompts_per_step",
+    "group_size",
+    "updates_per_step",
+    "epochs",
+    "batch_size",
+    "micro_tokens",
+    "pack_tokens",
+    "concurrency",
+    "sampling.max_tokens",
+    "model.tiny.hidden_size",
+    "model.tiny.layers",
+    "model.tiny.heads",
+    "model.tiny.intermediate_size",
+    "model.tiny.context",
+    "model.lora.rank",
+)
+AT_LEAST_ZERO = (
+    "reference_refresh",
+    "value_lr",
+    "held_out",
+    "seed",
+    "threads",
+    "tasks",
+    "samples",
+    "sampling.temperature",
+    "sampling.top_k",
+    "sampling.min_p",
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "optimizer.warmup_steps",
+    "optimizer.final_fraction",
+    "optimizer.grad_clip",
+    "evaluation.every",
+    "evaluation.tasks",
+    "evaluation.samples",
+    "run.seed",
+    "run.threads",
+    "run.checkpoint_every",
+    "run.keep_checkpoints",
+    "run.rollouts_every",
+)
 
 
 @dataclass(frozen=True)
@@ -49,11 +97,16 @@ class Recipe:
         stages = {name: stage_tree(config) for name, config in self.stages}
         if self.is_single:
             return {"name": self.name, **stages[""]}
+        results = {f"{config.run.dir}/model": f"@{name}" for name, config in self.stages}
+        for tree in stages.values():
+            del tree["run"]["dir"]  # the recipe's own and the stage's name make it
+            path = tree["model"]["path"]
+            tree["model"]["path"] = results.get(path, path)
         return {"name": self.name, "run": {"dir": self.dir}, "stages": stages}
 
     def to_yaml(self) -> str:
         """``tree`` as text."""
-        return str(yaml.safe_dump(self.tree(), sort_keys=False, allow_unicode=True))
+        return to_yaml(self.tree())
 
 
 def stage_tree(config: StageConfig) -> dict[str, Any]:
@@ -69,86 +122,22 @@ def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         UserError: When the file is missing or no mapping, or an override has no value.
     """
-    file = Path(path)
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tree = from_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = " ".join(str(error).split())
-        raise UserError(f"{path} is no valid YAML: {where}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text (byte {error.start})") from error
+    except YAMLError as error:
+        raise UserError(f"{path} is no valid YAML: {error}") from error
     if not isinstance(tree, dict):
-        raise UserError(f"{path} must hold a mapping of settings")
+        raise UserError(f"{path} must hold a mapping of settings, such as 'steps: 10'")
     for key, value in parse_overrides(overrides):
         put(tree, key, value)
     return tree
 
 
-def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
-    """``--a.b=c`` and ``--a.b c`` as (key, value), values read as YAML; a lone ``--flag`` is true."""
-    pairs: list[tuple[str, Any]] = []
-    waiting: str | None = None
-    for word in words:
-        if word.startswith("--") and len(word) > 2 and not word[2].isdigit():
-            if waiting is not None:
-                pairs.append((waiting, True))
-            key, equals, text = word[2:].partition("=")
-            waiting = None if equals else key
-            if equals:
-                pairs.append((key, _value(text)))
-        elif waiting is not None:
-            pairs.append((waiting, _value(word)))
-            waiting = None
-        else:
-            raise UserError(f"unexpected argument {word!r}; overrides look like --steps 10")
-    if waiting is not None:
-        pairs.append((waiting, True))
-    return pairs
-
-
-def _value(text: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    if isinstance(value, str):
-        try:  # YAML 1.1 reads 1e-4 as a string
-            return float(value) if any(c.isdigit() for c in value) else value
-        except ValueError:
-            return value
-    return value
-
-
-def put(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Set ``a.b.0.c`` in a tree of mappings and lists, making mappings on the way.
-
-    Raises:
-        UserError: When a list has no such element.
-    """
-    *path, last = key.split(".")
-    node: Any = tree
-    for part in path:
-        if isinstance(node, list):
-            node = node[_element(node, part, key)]
-        else:
-            if not isinstance(node.get(part), dict | list):
-                node[part] = {}
-            node = node[part]
-    if isinstance(node, list):
-        node[_element(node, last, key)] = value
-    else:
-        node[last] = value
-
-
-def _element(node: list[Any], part: str, key: str) -> int:
-    if not part.isdigit() or int(part) >= len(node):
-        raise UserError(f"override --{key}: the list has no element {part}; it has {len(node)}")
-    return int(part)
-
-
-def load_recipe(
-    path: str, overrides: Sequence[str] = (), *, default_stage: str = "rl"
-) -> Recipe:
+def load_recipe(path: str, overrides: Sequence[str] = (), *, default_stage: str = "rl") -> Recipe:
     """A training configuration: one stage or several, every setting checked.
 
     Args:
@@ -164,27 +153,47 @@ def load_recipe(
     name = str(tree.pop("name", Path(path).stem))
     if "stages" not in tree:
         kind = str(tree.pop("stage", default_stage))
-        tree["run"] = {"dir": f"runs/{Path(path).stem}", **tree.get("run", {})}
+        tree["run"] = {"dir": f"runs/{Path(path).stem}", **_section(tree, "run", path)}
         config = build_stage(kind, tree, path)
         return Recipe(name, config.run.dir, (("", config),))
-    stages = tree.pop("stages")
-    shared = tree.pop("run", {})
-    if tree:
-        raise UserError(f"{path}: unknown setting {next(iter(tree))}; a recipe has name, run, stages")
-    if not isinstance(stages, dict) or not stages:
-        raise UserError(f"{path}: stages must map names to stages")
-    base = str(shared.get("dir", "runs/" + Path(path).stem))
+    stages = _section(tree, "stages", path)
+    shared = _section(tree, "run", path)
+    unknown = tree.keys() - {"run", "stages"}
+    if unknown:
+        key = min(unknown)
+        known = ["name", "run", "stages"]
+        raise UserError(f"{path}: unknown setting {key}; {suggestion(key, known)}")
+    if not stages:
+        raise UserError(f"{path}: stages is empty; it maps names to stages")
+    base = str(shared.get("dir", f"runs/{Path(path).stem}"))
     built: list[tuple[str, StageConfig]] = []
-    for number, (stage_name, settings) in enumerate(stages.items(), start=1):
-        where = f"{path}: stages.{stage_name}"
-        if not isinstance(settings, dict):
-            raise UserError(f"{where} must be a mapping of settings")
-        settings = dict(settings)
+    for number, (stage_name, given) in enumerate(stages.items(), start=1):
+        settings = _stage(stage_name, given, path)
         kind = str(settings.pop("stage", "rl"))
-        settings["run"] = {**shared, **settings.get("run", {}), "dir": f"{base}/{number}-{stage_name}"}
-        _resolve_model(settings, built, where)
-        built.append((stage_name, build_stage(kind, settings, where)))
+        prefix = f"stages.{stage_name}"
+        own = _section(settings, "run", path, prefix)
+        if "dir" in own:
+            raise UserError(f"{path}: {prefix}.run.dir: only the recipe's own run.dir can be set")
+        settings["run"] = {**shared, **own, "dir": f"{base}/{number}-{stage_name}"}
+        _resolve_model(settings, built, f"{path}: {prefix}")
+        built.append((str(stage_name), build_stage(kind, settings, path, prefix)))
     return Recipe(name, base, tuple(built))
+
+
+def _stage(name: Any, given: Any, path: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: stages.{name} must be a mapping of settings")
+    if not STAGE_NAME.fullmatch(str(name)):
+        raise UserError(f"{path}: the stage name {name!r} must be letters, digits, - and _")
+    return dict(given)
+
+
+def _section(tree: Mapping[str, Any], key: str, path: str, prefix: str = "") -> dict[str, Any]:
+    given = tree.get(key)
+    if given is not None and not isinstance(given, dict):
+        name = f"{prefix}.{key}" if prefix else key
+        raise UserError(f"{path}: {name} is {given!r}; it must be a mapping of settings")
+    return dict(given or {})
 
 
 def _resolve_model(
@@ -195,107 +204,112 @@ def _resolve_model(
         wanted = model["path"][1:]
         folders = {name: config.run.dir for name, config in built}
         if wanted not in folders:
-            raise UserError(f"{where}.model.path: no earlier stage {wanted!r} in {list(folders)}")
+            earlier = suggestion(wanted, folders) if folders else "this is the first"
+            raise UserError(f"{where}.model.path: no earlier stage {wanted!r}; {earlier}")
         settings["model"] = {**model, "path": f"{folders[wanted]}/model"}
 
 
-def build_stage(kind: str, settings: Mapping[str, Any], where: str) -> StageConfig:
+def build_stage(
+    kind: str, settings: Mapping[str, Any], where: str, prefix: str = ""
+) -> StageConfig:
     """The configuration of a stage.
 
     Raises:
         UserError: One line.
     """
     if kind not in STAGES:
-        raise UserError(f"{where}: unknown stage {kind!r}; there is {', '.join(STAGES)}")
-    config = build(STAGES[kind], settings, where)
-    check(config, where)
+        place = f"{prefix}.stage" if prefix else "stage"
+        raise UserError(f"{where}: {place}: unknown stage {kind!r}; {suggestion(kind, STAGES)}")
+    config: StageConfig = build(STAGES[kind], settings, where, prefix)
     return config
 
 
-def build(kind: type[Config], settings: Mapping[str, Any], where: str) -> Config:
+def build(kind: type[Config], settings: Mapping[str, Any], where: str, prefix: str = "") -> Config:
     """An object of a configuration class from a tree of settings.
 
+    Args:
+        kind: The class.
+        settings: Plain values.
+        where: The file, for messages.
+        prefix: The dotted name of ``settings`` within it.
+
     Raises:
-        UserError: One line naming the setting that is unknown, missing or of the wrong type.
+        UserError: One line naming the setting that is unknown, missing, of the wrong type, or has a
+            value that cannot work.
     """
-    from jsonargparse import ArgumentError, ArgumentParser  # noqa: PLC0415 - slow to import
-
     settings = dict(settings)
-    refuse_unknown(kind, settings, where)
-    if kind is RLConfig:
-        settings["algorithm"] = _algorithm(settings.get("algorithm", "grpo"), where)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(kind, "config")
     try:
-        parsed = parser.parse_object({"config": settings})
-        built: Config = parser.instantiate(parsed).config
-    except (ArgumentError, TypeError, ValueError, KeyError) as error:
-        raise UserError(f"{where}: {_one_line(error)}") from error
-    return built
+        if kind is RLConfig:
+            place = f"{prefix}.algorithm" if prefix else "algorithm"
+            settings["algorithm"] = _algorithm(settings.get("algorithm", "grpo"), place)
+        config = construct(kind, settings, prefix)
+    except SettingError as error:
+        raise UserError(f"{where}: {error}") from error
+    check(config, f"{where}: {prefix}".removesuffix(": "))
+    return config
 
 
-def refuse_unknown(kind: Any, settings: Any, where: str, prefix: str = "") -> None:
-    """Raise on the first key that a configuration class, or one nested in it, does not have."""
-    if not isinstance(settings, Mapping):
-        return
-    hints = get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    for key, value in settings.items():
-        if key not in names:
-            close = difflib.get_close_matches(str(key), names, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(names)}"
-            raise UserError(f"{where}: unknown setting {prefix}{key}; {hint}")
-        inner = [t for t in (hints[key], *get_args(hints[key])) if dataclasses.is_dataclass(t)]
-        if not inner or inner[0] is Algorithm:
-            continue
-        items = enumerate(value) if isinstance(value, list) else [(None, value)]
-        for index, item in items:
-            place = key if index is None else f"{key}.{index}"
-            refuse_unknown(inner[0], item, where, f"{prefix}{place}.")
+def _algorithm(given: Any, place: str) -> dict[str, Any]:
+    """``grpo`` or ``{preset: grpo, ...what differs}`` as every field of the algorithm."""
+    settings = {"preset": given} if isinstance(given, str) else given
+    if settings is not None and not isinstance(settings, Mapping):
+        raise SettingError(f"{place} is {given!r}; it must be a preset's name or a mapping")
+    settings = dict(settings or {})
+    name = settings.pop("preset", "grpo")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise SettingError(f"{place}: unknown preset {name!r}; {suggestion(name, PRESETS)}")
+    whole = dataclasses.asdict(PRESETS[name])
+    if isinstance(settings.get("kl"), Mapping):
+        settings["kl"] = {**whole["kl"], **settings["kl"]}
+    whole |= settings
+    return dataclasses.asdict(construct(Algorithm, whole, place))
 
 
-def _algorithm(given: Any, where: str) -> dict[str, Any]:
-    """``grpo`` or ``{preset: grpo, ...what differs}`` as the whole algorithm."""
-    settings = {"preset": given} if isinstance(given, str) else dict(given or {})
-    try:
-        return dataclasses.asdict(preset(settings.pop("preset", "grpo"), **settings))
-    except (AlgorithmError, TypeError) as error:
-        raise UserError(f"{where}: algorithm: {error}") from error
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()).replace("config.", "").replace('"config"', "settings")
-    return text[:400]
-
-
-def check(config: StageConfig, where: str) -> None:
+def check(config: StageConfig | EvalConfig, where: str) -> None:
     """Values that have the right type and still cannot work.
 
     Raises:
         UserError: One line.
     """
-    positive = {"steps": config.steps, "micro_tokens": config.micro_tokens}
-    if isinstance(config, RLConfig):
-        positive |= {
-            "prompts_per_step": config.prompts_per_step,
-            "group_size": config.group_size,
-            "updates_per_step": config.updates_per_step,
-            "epochs": config.epochs,
-            "sampling.max_tokens": config.sampling.max_tokens,
-        }
-        if not config.envs:
-            raise UserError(f"{where}: envs is empty; name at least one environment")
-        compares = config.algorithm.advantage in ("group", "leave_one_out", "max_likelihood", "turn")
-        if compares and config.group_size < 2:
-            raise UserError(f"{where}: group_size must be at least 2: the advantage compares a group")
-        off_policy = config.updates_per_step * config.epochs > 1
-        if off_policy and config.algorithm.ratio == "none":
-            raise UserError(
-                f"{where}: several updates per batch need an importance ratio; "
-                "set algorithm.ratio=token, or updates_per_step and epochs to 1"
+    for lowest, names in ((1, AT_LEAST_ONE), (0, AT_LEAST_ZERO)):
+        for name in names:
+            value = _lookup(config, name)
+            if isinstance(value, int | float) and value < lowest:
+                raise UserError(f"{where}: {name} is {value}; it must be at least {lowest}")
+    for name, message in _contradictions(config):
+        raise UserError(f"{where}: {name} {message}")
+
+
+def _lookup(config: Any, name: str) -> Any:
+    """The value of a dotted name, or None."""
+    for part in name.split("."):
+        config = getattr(config, part, None)
+    return config
+
+
+def _contradictions(config: StageConfig | EvalConfig) -> list[tuple[str, str]]:
+    found = []
+    if (config.model.path is None) == (config.model.tiny is None):
+        found.append(("model", "needs either path (a folder or hub id) or tiny (its sizes)"))
+    if isinstance(config, SFTConfig):
+        if (config.data.path is None) == (config.data.env is None):
+            found.append(("data", "needs either path (a file) or env (its demonstrations)"))
+        return found
+    if not config.envs:
+        found.append(("envs", "is empty; name at least one environment"))
+    if isinstance(config, EvalConfig):
+        if not config.greedy and config.samples == 0:
+            found.append(("samples", "is 0 and greedy is off; there is nothing to measure"))
+        return found
+    compares = config.algorithm.advantage in ("group", "leave_one_out", "max_likelihood", "turn")
+    if compares and config.group_size < 2:
+        found.append(("group_size", "must be at least 2: the advantage compares a group"))
+    if config.updates_per_step * config.epochs > 1 and config.algorithm.ratio == "none":
+        found.append(
+            (
+                "algorithm.ratio",
+                "is none, but several updates per batch need an importance ratio; "
+                "set algorithm.ratio=token, or updates_per_step and epochs to 1",
             )
-    else:
-        positive["batch_size"] = config.batch_size
-    for name, value in positive.items():
-        if value < 1:
-            raise UserError(f"{where}: {name} is {value}; it must be at least 1")
+        )
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import torch
 from agent_rl.config import RLConfig, StageConfig
 from agent_rl.errors import UserError
 from agent_rl.loading import Recipe, stage_tree
+from agent_rl.preflight import check_stage
 from agent_rl.runs import Console, RunFolder, build_report
 from agent_rl.stages import rl, sft
 
 # Settings that may differ when a run goes on: none of them changes what was done before.
-MAY_CHANGE = {"steps", "run", "evaluation"}
+MAY_CHANGE = ("name", "steps", "evaluation.", "run.")
+MUST_STAY = ("run.seed",)
 
 
 def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
@@ -30,27 +34,120 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         The summary, as in ``summary.json``.
 
     Raises:
-        UserError: A setting that cannot work, or a folder that is in the way.
+        UserError: A setting that cannot work, or a folder that is in the way. Nothing was changed
+            then, unless training had begun.
     """
     overwrite = overwrite or any(config.run.overwrite for _, config in recipe.stages)
-    whole = None if recipe.is_single else _folder(recipe.dir, recipe.tree(), resume, overwrite)
-    summaries: dict[str, dict[str, Any]] = {}
     show = Console(recipe.name)
+    done = finished(recipe) if resume else {}
+    if len(done) == len(recipe.stages):
+        print(f"{recipe.dir} is finished already; nothing was changed (more steps: --steps N)")
+        return _whole_summary(recipe, done)
+    if not resume:
+        RunFolder.check_free(recipe.dir, overwrite=overwrite)
     for name, config in recipe.stages:
-        tree = {"name": recipe.name, **stage_tree(config)}
-        folder = _folder(config.run.dir, tree, resume, overwrite)
-        show.stage(name or tree["stage"], tree["stage"], config.run.dir)
-        done = folder.read_summary()
-        if resume and done.get("finished") and done.get("steps") == config.steps:
-            summaries[name] = done
-            continue
-        _same_settings(folder, tree, resume)
-        summaries[name] = _run_stage(config, folder, show, resume=resume)
+        if name not in done:
+            check_resumable(config, recipe, resume)
+            check_stage(config, f"stages.{name}" if name else "")
+    opened = _Folders(recipe, resume, overwrite)
+    with opened.discarded_if_unused():
+        whole = None if recipe.is_single else opened.open(recipe.dir, recipe.tree())
+        summaries: dict[str, dict[str, Any]] = {}
+        for name, config in recipe.stages:
+            if name in done:
+                summaries[name] = done[name]
+                continue
+            tree = {"name": recipe.name, **stage_tree(config)}
+            folder = opened.open(config.run.dir, tree)
+            show.stage(name or tree["stage"], tree["stage"], config.run.dir)
+            summaries[name] = _run_stage(config, folder, show, resume=resume)
     summary = _whole_summary(recipe, summaries)
     if whole is not None:
         whole.write_summary({**summary, "finished": True})
     show.finish(summary, build_report(Path(recipe.dir)))
     return summary
+
+
+def finished(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The summaries of the stages that need no more steps, by name."""
+    found = {}
+    for name, config in recipe.stages:
+        path = Path(config.run.dir)
+        summary = RunFolder.open(path).read_summary() if is_run(path) else {}
+        if summary.get("finished") and summary.get("steps", 0) >= config.steps:
+            found[name] = summary
+    return found
+
+
+def is_run(path: Path) -> bool:
+    """Whether there is a run in a folder."""
+    return (path / "config.yaml").is_file()
+
+
+def check_resumable(config: StageConfig, recipe: Recipe, resume: bool) -> None:
+    """Whether the stage may go on with these settings, where it has begun.
+
+    Raises:
+        UserError: A setting differs that must stay.
+    """
+    path = Path(config.run.dir)
+    if not resume or not is_run(path):
+        return
+    before = flat(RunFolder.open(path).read_config())
+    now = flat({"name": recipe.name, **stage_tree(config)})
+    for key in sorted(before.keys() | now.keys()):
+        free = key.startswith(MAY_CHANGE) and key not in MUST_STAY
+        if not free and before.get(key) != now.get(key):
+            raise UserError(
+                f"--resume: {key.split('.')[0]} is not what {path} was started with "
+                f"({key} was {before.get(key)!r}, is {now.get(key)!r}); put it back, or start "
+                "a new run with another --run.dir"
+            )
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``; lists and empty mappings stay values."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            leaves |= flat(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+class _Folders:
+    """Opens run folders, and removes again those in which nothing came to be.
+
+    Args:
+        recipe: Whose folders.
+        resume: Go on in those that exist.
+        overwrite: Replace those that exist.
+    """
+
+    def __init__(self, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+        self._recipe, self._resume, self._overwrite = recipe, resume, overwrite
+        self._created: list[RunFolder] = []
+
+    def open(self, path: str, tree: dict[str, Any]) -> RunFolder:
+        """The folder of the recipe or of one stage, with its settings in it."""
+        if self._resume and is_run(Path(path)):
+            folder = RunFolder.resume(path)
+            folder.write_config(tree)  # as it goes on: with more steps, say
+            return folder
+        folder = RunFolder.create(path, tree, overwrite=self._overwrite and not self._resume)
+        self._created.append(folder)
+        return folder
+
+    @contextmanager
+    def discarded_if_unused(self) -> Iterator[None]:
+        """On an error: a run that never began must not be in the way of the next attempt."""
+        try:
+            yield
+        except BaseException:
+            for folder in reversed(self._created):
+                folder.discard_unused()
+            raise
 
 
 def _run_stage(
@@ -61,24 +158,6 @@ def _run_stage(
     if isinstance(config, RLConfig):
         return rl.run(config, folder, show, resume=resume)
     return sft.run(config, folder, show, resume=resume)
-
-
-def _folder(path: str, tree: dict[str, Any], resume: bool, overwrite: bool) -> RunFolder:
-    if resume and (Path(path) / "config.yaml").exists():
-        return RunFolder.resume(Path(path))
-    return RunFolder.create(Path(path), tree, overwrite=overwrite and not resume)
-
-
-def _same_settings(folder: RunFolder, tree: dict[str, Any], resume: bool) -> None:
-    if not resume:
-        return
-    before = folder.read_config()
-    for key in tree.keys() | before.keys():
-        if key not in MAY_CHANGE and before.get(key) != tree.get(key):
-            raise UserError(
-                f"--resume: {key} is not what {folder.path} was started with; "
-                "start a new run in another run.dir, or put it back"
-            )
 
 
 def _whole_summary(recipe: Recipe, summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:

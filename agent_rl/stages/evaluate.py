@@ -117,13 +117,13 @@ def held_out(config: RLConfig) -> HeldOut | None:
 
 
 def run(
-    config: EvalConfig, on_done: Callable[[Trajectory], None] | None = None
+    config: EvalConfig, on_row: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:
     """Evaluate a model on environments.
 
     Args:
         config: All settings.
-        on_done: Called with every finished episode (progress, saving as it goes).
+        on_row: Called with the row of every finished episode (progress, saving as it goes).
 
     Returns:
         ``{"results": [one dict per environment], "rows": [one dict per episode]}``.
@@ -133,6 +133,7 @@ def run(
     """
     if not config.greedy and config.samples == 0:
         raise UserError("nothing to measure: greedy is off and samples is 0")
+    drawn = _tasks(config)
     model, chat = models.load(config.model, config.seed)
     engine = TorchEngine(
         model,
@@ -140,10 +141,11 @@ def run(
         tokenizer=chat.tokenizer,
         dtype=models.DTYPES.get(config.model.generation or ""),
     )
+    on_done = None if on_row is None else lambda t: on_row(episode_row(t, chat))
     results, rows = [], []
-    for env in config.envs:
+    for env, assignments in zip(config.envs, drawn, strict=True):
         test = HeldOut(
-            _assignments(env, config.split, config.tasks, seed_of(EVAL_SEED, config.seed)),
+            assignments,
             _sampling(config.sampling),
             config.samples,
             seed_of(EVAL_SEED, config.seed, 1),
@@ -157,11 +159,21 @@ def run(
     return {"results": results, "rows": rows}
 
 
-def n_episodes(config: EvalConfig) -> int | None:
-    """How many episodes ``run`` plays at most; None while that depends on the size of a source."""
-    if config.tasks == 0:
-        return None
-    return len(config.envs) * config.tasks * (int(config.greedy) + config.samples)
+def n_episodes(config: EvalConfig) -> int:
+    """How many episodes ``run`` plays.
+
+    Raises:
+        UserError: An environment with endless tasks, and no number of them.
+        DataError: An environment or data that cannot be used.
+    """
+    tasks = sum(map(len, _tasks(config)))
+    return tasks * (int(config.greedy) + config.samples)
+
+
+def _tasks(config: EvalConfig) -> list[list[Assignment]]:
+    """The tasks of each environment."""
+    seed = seed_of(EVAL_SEED, config.seed)
+    return [_assignments(env, config.split, config.tasks, seed) for env in config.envs]
 
 
 async def _judge(
@@ -212,7 +224,8 @@ def answer_of(trajectory: Trajectory) -> str | None:
     if trajectory.cut or not trajectory.turns:
         return None
     text = trajectory.turns[-1].text
-    return extract.final_answer(text) or text.strip()
+    found = extract.final_answer(text)
+    return text.strip() if found is None else found.text
 
 
 def _assignments(env: EnvConfig, split: str, tasks: int, seed: int) -> list[Assignment]:

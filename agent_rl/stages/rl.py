@@ -202,7 +202,9 @@ async def collect(config: RLConfig, state: State) -> list[Trajectory]:
         done = len({t.group for t in played})
         drawn = state.mixture.draw(config.prompts_per_step - done)
         assignments = [
-            Assignment(entry.env, entry.env_id, index, seed_of(config.run.seed, state.step, attempt, n))
+            Assignment(
+                entry.env, entry.env_id, index, seed_of(config.run.seed, state.step, attempt, n)
+            )
             for n, (entry, index) in enumerate(drawn)
         ]
         fresh = await play_groups(
@@ -273,14 +275,7 @@ def score_before_update(config: RLConfig, state: State, batch: Experience) -> Be
 
 def set_up(config: RLConfig) -> State:
     """Model, engine, optimiser, reference, tasks: all from the configuration and its seed."""
-    if config.sampling.temperature <= 0:
-        raise UserError("sampling.temperature must be above 0 to train")
-    truncating = (config.sampling.top_p, config.sampling.top_k, config.sampling.min_p)
-    if truncating != (1.0, 0, 0.0):
-        raise UserError(
-            "sampling.top_p, top_k and min_p must be off to train: the trainer scores the whole "
-            "distribution, so the ratio would be biased by the mass that was cut off"
-        )
+    check_sampling(config)
     algorithm = config.algorithm
     mixture = Mixture([(e.id, e.weight, e.options) for e in config.envs], seed=config.run.seed)
     model, chat = models.load(config.model, config.run.seed)
@@ -305,10 +300,28 @@ def set_up(config: RLConfig) -> State:
         policy=policy,
         engine=engine,
         optimizer=make_optimizer(config.optimizer, modules),
-        reference=Reference(policy, refreshable=config.reference_refresh > 0) if needs_reference else None,
+        reference=Reference(policy, refreshable=config.reference_refresh > 0)
+        if needs_reference
+        else None,
         kl=algorithm.kl.controller(),
         mixture=mixture,
     )
+
+
+def check_sampling(config: RLConfig) -> None:
+    """Whether the trainer can score what is sampled.
+
+    Raises:
+        UserError: When it cannot.
+    """
+    if config.sampling.temperature <= 0:
+        raise UserError("sampling.temperature must be above 0 to train")
+    truncating = (config.sampling.top_p, config.sampling.top_k, config.sampling.min_p)
+    if truncating != (1.0, 0, 0.0):
+        raise UserError(
+            "sampling.top_p, top_k and min_p must be off to train: the trainer scores the whole "
+            "distribution, so the ratio would be biased by the mass that was cut off"
+        )
 
 
 def training_sampling(config: RLConfig) -> Sampling:
@@ -342,7 +355,9 @@ def save(config: RLConfig, state: State, folder: RunFolder) -> None:
         "model": state.policy.model.state_dict(),
         "value_head": head.state_dict() if head is not None else {},
         "optimizer": state.optimizer.state_dict(),
-        "reference": state.reference.state_dict() if state.reference and config.reference_refresh else {},
+        "reference": state.reference.state_dict()
+        if state.reference and config.reference_refresh
+        else {},
         "kl": state.kl.state_dict(),
         "mixture": state.mixture.state_dict(),
         "update": state.update,

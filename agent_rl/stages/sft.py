@@ -19,7 +19,7 @@ from agent_rl.policy import Policy
 from agent_rl.rollout import seed_of
 from agent_rl.runs import Console, RunFolder
 from agent_rl.trajectory import Segment
-from rl_envs import load_rows, make
+from rl_envs import TextEnv, load_rows, make
 from rl_envs.types import Message
 
 HELD_OUT_SEED = 31_013
@@ -33,7 +33,9 @@ class Examples(Protocol):
         ...
 
 
-def run(config: SFTConfig, folder: RunFolder, show: Console, *, resume: bool = False) -> dict[str, Any]:
+def run(
+    config: SFTConfig, folder: RunFolder, show: Console, *, resume: bool = False
+) -> dict[str, Any]:
     """Train, and leave ``model/``, metrics and a summary in ``folder``.
 
     Args:
@@ -164,6 +166,24 @@ def held_out_examples(config: SFTConfig, chat: Chat, context: int) -> list[Segme
     return source.draw(seed_of(HELD_OUT_SEED, config.run.seed), config.held_out)
 
 
+def _shares(data: DataConfig, env: TextEnv) -> dict[str, float]:
+    """The share of each style of demonstration.
+
+    Raises:
+        UserError: A style that the environment does not have, or shares that are no shares.
+    """
+    assert data.env is not None
+    styles = data.styles or {style: 1.0 for style in env.styles[:1]}
+    unknown = [style for style in styles if style not in env.styles]
+    if unknown or not styles:
+        raise UserError(
+            f"data.styles: {data.env.id} demonstrates {list(env.styles)}, not {unknown or 'anything'}"
+        )
+    if min(styles.values()) < 0 or sum(styles.values()) <= 0:
+        raise UserError(f"data.styles: {styles} must be shares of 0 or more, and not all 0")
+    return styles
+
+
 class Demonstrations:
     """An environment's own answers to its own tasks, in given shares of its styles."""
 
@@ -172,16 +192,9 @@ class Demonstrations:
         self._env = make(data.env.id, **{"split": split, **data.env.options})
         self._chat = chat
         self._context = context
-        styles = data.styles or {style: 1.0 for style in self._env.styles[:1]}
-        unknown = [style for style in styles if style not in self._env.styles]
-        if unknown or not styles:
-            raise UserError(
-                f"data.styles: {data.env.id} demonstrates {list(self._env.styles)}, "
-                f"not {unknown or 'anything'}"
-            )
-        self._styles = list(styles)
-        shares = np.array([styles[style] for style in self._styles], dtype=float)
-        self._shares = shares / shares.sum()
+        shares = _shares(data, self._env)
+        self._styles = list(shares)
+        self._shares = np.array(list(shares.values())) / sum(shares.values())
 
     def draw(self, seed: int, n: int) -> list[Segment]:
         """``n`` demonstrations of tasks drawn at random."""
@@ -214,17 +227,51 @@ class FileExamples:
         return [self._examples[i] for i in rng.choice(size, n, replace=n > size)]
 
 
+def check_data(data: DataConfig) -> None:
+    """Whether there are examples of the right form; nothing is tokenized.
+
+    Raises:
+        UserError: A row that is no example, or styles that the environment does not have.
+        DataError: A file or an environment that cannot be used.
+    """
+    if data.path is not None:
+        for n, row in enumerate(load_rows(data.path), start=1):
+            _messages(row, f"{data.path}, row {n}")
+    if data.env is not None:
+        env = make(data.env.id, **{"split": "train", **data.env.options})
+        _shares(data, env)
+        observation, _ = env.reset(seed=0, options={"index": 0})
+        del observation
+
+
 def _messages(row: Any, where: str) -> list[Message]:
     if row.get("messages"):
-        return list(row["messages"])
+        return _conversation(row["messages"], f"{where}: messages")
     if row.get("prompt") is None or row.get("completion") is None:
         found = ", ".join(row)
         raise UserError(f"{where}: needs prompt and completion, or messages; it has {found}")
     prompt, completion = row["prompt"], row["completion"]
-    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
     if isinstance(completion, str):
         completion = [{"role": "assistant", "content": completion}]
-    return [*asked, *completion]
+    asked = _conversation(prompt, f"{where}: prompt")
+    return [*asked, *_conversation(completion, f"{where}: completion")]
+
+
+def _conversation(given: Any, where: str) -> list[Message]:
+    """A list of messages, each with a role and a text.
+
+    Raises:
+        UserError: It is none.
+    """
+    whole = isinstance(given, list | tuple) and all(
+        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
+        for m in given
+    )
+    if not whole:
+        raise UserError(f"{where} must be a list of {{role, content}}, both texts")
+    return list(given)
 
 
 def example(messages: Sequence[Message], chat: Chat, context: int, *, where: str) -> Segment:

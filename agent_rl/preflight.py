@@ -1,0 +1,80 @@
+"""What can be known to fail before anything is trained, written or replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rl_envs import DataError, TextEnv, make
+from rl_verifiers import VerifierError, score_sync
+
+from agent_rl.config import EnvConfig, ModelConfig, SFTConfig, StageConfig
+from agent_rl.errors import UserError
+from agent_rl.stages import rl, sft
+from agent_rl.stages.evaluate import held_out
+
+MOST_TASKS = 100_000  # looked at for a missing answer
+
+
+def check_stage(config: StageConfig, prefix: str = "") -> None:
+    """Settings against the environments, data and models they name.
+
+    A later stage of a recipe is checked before the first one trains. The model's weights are not
+    read here.
+
+    Args:
+        config: The stage.
+        prefix: Its dotted name, for messages.
+
+    Raises:
+        UserError: One line that names the setting.
+    """
+    start = f"{prefix}." if prefix else ""
+    with located(f"{start}model"):
+        check_model(config.model)
+    if isinstance(config, SFTConfig):
+        with located(f"{start}data"):
+            sft.check_data(config.data)
+        return
+    rl.check_sampling(config)
+    for number, env in enumerate(config.envs):
+        with located(f"{start}envs.{number} ({env.id})"):
+            check_env(env)
+    held_out(config)
+
+
+def check_model(config: ModelConfig) -> None:
+    """Files that a model needs."""
+    if config.chat_template is not None and not Path(config.chat_template).is_file():
+        raise UserError(f"chat_template: no file {config.chat_template}")
+
+
+def check_env(config: EnvConfig) -> None:
+    """The environment can be made, has tasks, and each has the answer that its verifier needs."""
+    if not config.weight > 0:
+        raise UserError(f"weight is {config.weight:g}; it must be above 0")
+    env = make(config.id, **config.options)
+    first = env.tasks[0]
+    del first
+    if env.tasks.size is not None and env.verifier is not None:
+        _check_answers(env)
+
+
+def _check_answers(env: TextEnv) -> None:
+    for index in range(min(env.tasks.size or 0, MOST_TASKS)):
+        task = env.tasks[index]
+        if task.answer not in (None, ""):
+            continue
+        score = score_sync(env.judging, "?", task.row())
+        if score.status == "bad_reference":
+            raise UserError(f"task {task.id} has no answer ({score.reason}): add it")
+
+
+@contextmanager
+def located(place: str) -> Iterator[None]:
+    """Names the setting in front of what is wrong with it."""
+    try:
+        yield
+    except (UserError, DataError, VerifierError) as error:
+        raise UserError(f"{place}: {error}") from error
