@@ -1,0 +1,301 @@
+"""Episodes as tensors, and the credit of every token: truncations, tools, faulty episodes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from rl_verifiers.score import VerifierError
+
+from agent_rl.algorithms import preset
+from agent_rl.config import (
+    EnvConfig,
+    EvaluationConfig,
+    LoRA,
+    ModelConfig,
+    OptimizerConfig,
+    RLConfig,
+    RunConfig,
+    SamplingConfig,
+    TinyModel,
+)
+from agent_rl.experience import assign_credit, gather
+from agent_rl.runs import RunFolder
+from agent_rl.stages import rl
+from agent_rl.trajectory import Trajectory, Turn
+
+LAMBDA = 0.8
+PPO = preset("ppo", gae_lambda=LAMBDA, whiten_advantages=False, kl={"coef": 0.0})
+
+
+def turn(context, sampled, reward=0.0, finish="stop") -> Turn:
+    return Turn(tuple(context), tuple(sampled), (-1.0,) * len(sampled), "", reward, finish)
+
+
+def episode(group, sample, *turns, **fields) -> Trajectory:
+    return Trajectory("e", str(group), group, sample, turns=list(turns), **fields)
+
+
+def credit(algorithm, *trajectories, values=None):
+    batch = gather(trajectories, bootstrap=values is not None)
+    values = None if values is None else torch.tensor(values)
+    return assign_credit(algorithm, batch, batch.rewards_t, values)
+
+
+def test_a_truncated_episode_is_bootstrapped_and_a_terminated_one_is_not():
+    """One token of reward 1 and value 0.5 before it: delta = 1 + discount * V(next) - 0.5."""
+    ended = episode(0, 0, turn((1,), (5,), 1.0), terminated=True, discount=0.9)
+    limit = episode(1, 0, turn((1,), (5,), 1.0), truncated=True, discount=0.9)
+    limit.final_prompt_ids = (1, 5, 7)
+    got = credit(PPO, ended, limit, values=[0.5, 0.5, 2.0])  # the last: the state after the limit
+    assert got.advantages_t.tolist() == pytest.approx([1 - 0.5, 1 + 0.9 * 2.0 - 0.5])
+    assert got.returns_t.tolist() == pytest.approx([1.0, 1 + 0.9 * 2.0])
+
+
+def test_a_completion_cut_at_the_token_limit_is_not_bootstrapped():
+    cut = episode(0, 0, turn((1,), (5,), 0.0, "length"), cut=True)
+    got = credit(PPO, cut, values=[0.5])
+    assert got.advantages_t.tolist() == [-0.5]
+
+
+def test_gae_over_a_truncated_chain_has_the_closed_form():
+    limit = episode(0, 0, turn((1,), (5, 6, 7), 1.0), truncated=True)
+    limit.final_prompt_ids = (1, 5, 6, 7, 8)
+    v, after = [0.1, 0.2, 0.3], 4.0
+    deltas = [v[1] - v[0], v[2] - v[1], 1.0 + after - v[2]]
+    wanted = [sum(LAMBDA ** (k - t) * deltas[k] for k in range(t, 3)) for t in range(3)]
+    got = credit(PPO, limit, values=[*v, after])
+    assert got.advantages_t.tolist() == pytest.approx(wanted)
+    assert got.returns_t.tolist() == pytest.approx([a + b for a, b in zip(wanted, v, strict=True)])
+
+
+def test_the_bootstrap_state_belongs_to_its_own_episode():
+    ended = episode(0, 0, turn((1,), (5,), 0.0), terminated=True)
+    first = episode(1, 0, turn((1,), (5,), 0.0), truncated=True, final_prompt_ids=(1, 5, 7))
+    second = episode(2, 0, turn((1,), (5,), 0.0), truncated=True, final_prompt_ids=(1, 5, 8))
+    batch = gather([first, ended, second], bootstrap=True)
+    assert batch.bootstrap_of == [0, 2]
+    assert [batch.segments[i].ids for i in (3, 4)] == [(1, 5, 7), (1, 5, 8)]
+    got = credit(PPO, first, ended, second, values=[0.0, 0.0, 0.0, 3.0, 5.0])
+    assert got.advantages_t.tolist() == [3.0, 0.0, 5.0]
+
+
+def test_values_at_tool_tokens_are_skipped_and_not_decayed_through():
+    gap = (8,) * 20
+    with_gap = episode(0, 0, turn((1,), (5, 6)), turn((1, 5, 6, *gap), (7,), 1.0), terminated=True)
+    without = episode(0, 0, turn((1,), (5, 6)), turn((1, 5, 6, 9), (7,), 1.0), terminated=True)
+    values = [0.1, 0.2, 0.3]
+    one, other = (credit(PPO, t, values=values) for t in (with_gap, without))
+    assert torch.equal(one.advantages_t, other.advantages_t)
+    assert torch.equal(one.returns_t, other.returns_t)
+
+
+def test_targets_of_the_value_head_are_made_before_advantages_are_whitened():
+    t = episode(0, 0, turn((1,), (5, 6, 7), 1.0), terminated=True)
+    values = [0.1, 0.2, 0.3]
+    plain = credit(PPO, t, values=values)
+    whitened = credit(replace(PPO, whiten_advantages=True), t, values=values)
+    assert torch.equal(plain.returns_t, whitened.returns_t)
+    assert not torch.equal(plain.advantages_t, whitened.advantages_t)
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo", "dapo", "maxrl"])
+def test_a_group_without_spread_has_an_advantage_of_exactly_zero(name):
+    """0.35 and 0.1 + 0.25 differ in the last bit of float32 sums: that is no difference."""
+    same = [episode(0, n, turn((1,), (5, 6), 0.35)) for n in range(7)]
+    same.append(episode(0, 7, turn((1,), (5,), 0.1), turn((1, 5, 9), (6,), 0.25)))
+    algorithm = preset(name) if name != "dapo" else preset(name, overlong_buffer=0)
+    assert credit(algorithm, *same).advantages_t.tolist() == [0.0] * 16
+
+
+def test_a_nearly_solved_group_is_not_blown_up():
+    rewards = [0.4] * 7 + [0.35]
+    group = [episode(0, n, turn((1,), (5,), reward)) for n, reward in enumerate(rewards)]
+    advantages = credit(preset("grpo"), *group).advantages_t
+    assert advantages.abs().max() < 8**0.5
+    assert float(advantages.sum()) == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo", "dr_grpo"])
+def test_advantages_do_not_depend_on_the_order_of_episodes(name):
+    rewards = {(0, 0): 1.0, (0, 1): 0.0, (0, 2): 0.5, (1, 0): 3.0, (1, 1): 1.0}
+    group = {key: episode(*key, turn((1,), (5,), reward)) for key, reward in rewards.items()}
+    wanted = dict(zip(group, credit(preset(name), *group.values()).advantages_t, strict=True))
+    for order in itertools.islice(itertools.permutations(group), 0, 120, 11):
+        got = credit(preset(name), *[group[key] for key in order]).advantages_t
+        for key, advantage in zip(order, got, strict=True):
+            assert float(advantage) == pytest.approx(float(wanted[key]), abs=1e-6)
+
+
+def test_the_overlong_punishment_lies_on_the_last_token_of_a_long_turn():
+    t = episode(0, 0, turn((1,), range(2, 10), 1.0))  # 8 of 10 tokens; punished from 6 on
+    batch = gather([t], overlong_buffer=4, max_tokens=10)
+    assert batch.rewards_t.tolist() == [0.0] * 7 + [pytest.approx(1.0 - 0.5)]
+
+
+# --- a whole step with a real model ---------------------------------------------------------------
+
+GAME = '''
+from rl_envs import Task, TextEnv
+from rl_verifiers import Score
+
+
+class Game(TextEnv):
+    tasks = [Task(str(n), f"{n}=?", str(n)) for n in range(6)]
+
+    def score(self, completion, row):
+        return Score(min(1.0, completion.count("a") + len(completion) / 9), False, "wrong")
+
+
+class Faulty(Game):
+    """Every other episode, the judge is not there."""
+
+    calls = 0
+
+    def score(self, completion, row):
+        Faulty.calls += 1
+        if Faulty.calls % 2:
+            return Score.failed("the judge is not there")
+        return super().score(completion, row)
+
+
+class NotANumber(Game):
+    def score(self, completion, row):
+        return float("nan")
+'''
+TINY = TinyModel(hidden_size=16, layers=1, heads=2, intermediate_size=16, context=32)
+
+
+@dataclass
+class Step:
+    """One training step of a real, tiny setting."""
+
+    config: RLConfig
+    state: rl.State
+    folder: RunFolder
+
+    def run(self):
+        with asyncio.Runner() as loop:
+            return rl.train_step(self.config, self.state, loop, self.folder)
+
+
+@pytest.fixture
+def step(tmp_path):
+    """``step(env, **changes of the configuration)``."""
+    (tmp_path / "game.py").write_text(GAME)
+
+    def make(env="Game", **changes) -> Step:
+        config = RLConfig(
+            envs=(EnvConfig(f"{tmp_path / 'game.py'}:{env}"),),
+            **{
+                "model": ModelConfig(tiny=TINY),
+                "algorithm": preset("grpo"),
+                "sampling": SamplingConfig(max_tokens=8),
+                "optimizer": OptimizerConfig(lr=1e-3),
+                "evaluation": EvaluationConfig(tasks=0),
+                "run": RunConfig(dir=str(tmp_path / "run")),
+                "prompts_per_step": 2,
+                "group_size": 4,
+                "on_truncation": "score",
+                **changes,
+            },
+        )
+        folder = RunFolder.create(tmp_path / "run", {"stage": "rl"}, overwrite=True)
+        return Step(config, rl.set_up(config), folder)
+
+    return make
+
+
+LAYOUTS = {
+    "one update": {},
+    "two updates": {"updates_per_step": 2, "optimizer": OptimizerConfig(lr=1e-9)},
+    "two updates, adapters": {
+        "updates_per_step": 2,
+        "optimizer": OptimizerConfig(lr=1e-9),
+        "model": ModelConfig(tiny=TINY, lora=LoRA(rank=2)),
+    },
+    "two updates, bfloat16 engine": {
+        "updates_per_step": 2,
+        "optimizer": OptimizerConfig(lr=1e-9),
+        "model": ModelConfig(tiny=TINY, generation="bfloat16"),
+    },
+    "two updates, bfloat16 autocast": {
+        "updates_per_step": 2,
+        "optimizer": OptimizerConfig(lr=1e-9),
+        "model": ModelConfig(tiny=TINY, compute="bfloat16"),
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_first_step_has_ratio_one_and_no_kl(step, layout):
+    metrics = step(algorithm=preset("ppo"), **LAYOUTS[layout]).run()
+    assert metrics["policy/ratio_max"] == pytest.approx(1.0, abs=1e-5)
+    assert metrics["policy/clip_fraction"] == 0
+    assert metrics["kl/reference"] == pytest.approx(0.0, abs=1e-5)
+    assert metrics["policy/sampler_gap_max"] < (0.05 if "bfloat16" in layout else 1e-5)
+
+
+def test_episodes_that_we_failed_to_judge_are_out_of_the_statistics(step):
+    faulty = step("Faulty")
+    metrics = faulty.run()
+    assert metrics["samples/error"] == 0.5
+    rows = faulty.folder.read_rollouts(1)
+    kept = [row for row in rows if row["status"] != "error"]
+    assert len(kept) == 4
+    assert metrics["reward/mean"] == pytest.approx(sum(r["reward"] for r in kept) / 4)
+    assert [r["advantage"] for r in rows if r["status"] == "error"] == [None] * 4
+    for group in {r["group"] for r in kept}:
+        assert sum(r["advantage"] for r in kept if r["group"] == group) == pytest.approx(
+            0, abs=1e-4
+        )
+
+
+def test_a_reward_that_is_no_number_stops_the_run_and_says_where(step):
+    line = r"row '\d': verifier NotANumber.score returned nan; it must return a finite number"
+    with pytest.raises(VerifierError, match=line):
+        step("NotANumber").run()
+
+
+def test_cut_completions_are_left_out_when_they_are_to_be_masked(step):
+    run = step(on_truncation="mask")
+    with asyncio.Runner() as loop:
+        played = loop.run(rl.collect(run.config, run.state))
+    kept = [t for t in played if rl.usable(run.config, t)]
+    assert any(t.cut for t in played)
+    assert not any(t.cut for t in kept)
+    assert {id(t) for t in played if not t.cut} == {id(t) for t in kept}
+
+
+def test_every_token_carries_the_version_that_sampled_it(step):
+    run = step()
+    versions = []
+    for _ in range(3):
+        with asyncio.Runner() as loop:
+            played = loop.run(rl.collect(run.config, run.state))
+        versions.append({turn.policy_version for t in played for turn in t.turns})
+        run.run()
+    assert versions == [{0}, {1}, {2}]
+
+
+def test_the_next_rollouts_come_from_the_new_weights(step):
+    run = step(optimizer=OptimizerConfig(lr=0.05))
+    run.run()
+    with asyncio.Runner() as loop:
+        played = loop.run(rl.collect(run.config, run.state))
+    batch = gather(played)
+    micros = rl.pack(batch.segments, micro_tokens=1000)
+    now, _ = run.state.policy.score_all(micros)
+    torch.testing.assert_close(now, batch.sampler_logprobs_t, atol=1e-5, rtol=0)
+
+
+def test_a_step_repeats_bit_for_bit(step):
+    ends = []
+    for _ in range(2):
+        run = step()
+        run.run()
+        ends.append([p.detach().clone() for p in run.state.policy.model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
