@@ -2,7 +2,6 @@ import os
 import time
 
 import pytest
-
 from rl_verifiers.workers import (
     WorkerDiedError,
     WorkerLimitError,
