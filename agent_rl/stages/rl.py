@@ -255,14 +255,14 @@ class Before:
 def score_before_update(config: RLConfig, state: State, batch: Experience) -> Before:
     """Score a batch under the policy, the reference and the value head, as far as needed.
 
-    An engine that generates with the trainer's very weights reported the policy's own
-    log-probabilities already; one with a copy in another precision did so only nearly.
+    An engine that generates with the trainer's very weights, in its precision, reported the
+    policy's own log-probabilities already; another did so only nearly.
     """
     micros = pack(
         batch.segments, micro_tokens=config.micro_tokens, share_prompts=config.share_prompts
     )
     policy_t, values, reference_t = batch.sampler_logprobs_t, None, None
-    exact = config.model.generation is None
+    exact = config.model.generation is None and config.model.compute == "float32"
     off_policy = config.updates_per_step * config.epochs > 1
     kl_in_reward = config.algorithm.kl.place == "reward"
     if state.policy.value_head is not None or (not exact and (off_policy or kl_in_reward)):
