@@ -233,7 +233,8 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_first_step_has_ratio_one_and_no_kl(step, layout):
     metrics = step(algorithm=preset("ppo"), **LAYOUTS[layout]).run()
-    assert metrics["policy/ratio_max"] == pytest.approx(1.0, abs=1e-5)
+    rounding = 2e-4 if "autocast" in layout else 1e-5  # bfloat16 rounds by the micro-batch's shape
+    assert metrics["policy/ratio_max"] == pytest.approx(1.0, abs=rounding)
     assert metrics["policy/clip_fraction"] == 0
     assert metrics["kl/reference"] == pytest.approx(0.0, abs=1e-5)
     assert metrics["policy/sampler_gap_max"] < (0.05 if "bfloat16" in layout else 1e-5)
