@@ -291,6 +291,9 @@ def _contradictions(config: StageConfig | EvalConfig) -> list[tuple[str, str]]:
     found = []
     if (config.model.path is None) == (config.model.tiny is None):
         found.append(("model", "needs either path (a folder or hub id) or tiny (its sizes)"))
+    tiny = config.model.tiny
+    if tiny is not None and tiny.hidden_size % (2 * tiny.heads):
+        found.append(("model.tiny.hidden_size", "must be a multiple of twice the heads"))
     if isinstance(config, SFTConfig):
         if (config.data.path is None) == (config.data.env is None):
             found.append(("data", "needs either path (a file) or env (its demonstrations)"))

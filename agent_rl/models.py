@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
+import socket
+from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
-from safetensors import SafetensorError
+from huggingface_hub import constants
+from safetensors import SafetensorError, safe_open
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import (
@@ -57,7 +63,36 @@ def load(config: ModelConfig, seed: int) -> tuple[nn.Module, Chat]:
     return model.eval(), chat
 
 
+def check(config: ModelConfig) -> None:
+    """What ``load`` would refuse, told without reading the weights (their headers only).
+
+    Raises:
+        UserError: When there is no such model, its files are damaged, or it has no chat template.
+    """
+    if config.chat_template is not None and not Path(config.chat_template).is_file():
+        raise UserError(f"model.chat_template: there is no file {config.chat_template}")
+    if config.path is None:
+        return
+    Chat(_loaded(AutoTokenizer, config.path), config.chat_template)
+    for file in sorted(Path(config.path).glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"model.path: cannot load {file}: {error}") from error
+
+
 def _from_pretrained(path: str) -> tuple[nn.Module, Any]:
+    tokenizer = _loaded(AutoTokenizer, path)
+    return _loaded(AutoModelForCausalLM, path, dtype=torch.float32), tokenizer
+
+
+def _loaded(kind: Any, path: str, **options: Any) -> Any:
+    """``kind.from_pretrained`` of a local folder or a hub id.
+
+    Raises:
+        UserError: When it cannot be loaded.
+    """
     folder = Path(path)
     hub_id = len(folder.parts) <= 2 and not path.startswith((".", "/", "~"))
     if not folder.exists() and not hub_id:
@@ -66,13 +101,25 @@ def _from_pretrained(path: str) -> tuple[nn.Module, Any]:
         raise UserError(f"model.path: {path} holds an adapter; give the merged model")
     if folder.exists() and not (folder / "config.json").exists():
         raise UserError(f"model.path: {path} has no config.json, so it is no model folder")
+    offline = folder.exists() or not _hub_has_an_address()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        return kind.from_pretrained(path, local_files_only=offline, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        start = "" if folder.exists() else "there is no such folder here, and as a hub id: "
         first = str(error).strip().splitlines()[0]
-        raise UserError(f"model.path: cannot load {path}: {first}") from error
-    return model, tokenizer
+        raise UserError(f"model.path: cannot load {path}: {start}{first}") from error
+
+
+@cache
+def _hub_has_an_address() -> bool:
+    """Whether it is worth asking: without a network it would be asked again for a minute."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
 
 
 def tiny_tokenizer(config: TinyModel) -> PreTrainedTokenizerFast:
@@ -168,9 +215,28 @@ def context_length(model: nn.Module) -> int:
 
 
 def save(model: nn.Module, chat: Chat, folder: Path) -> None:
-    """Write a plain transformers folder (adapters merged in) that ``load`` and others read."""
+    """Write a plain transformers folder (adapters merged in) that ``load`` and others read.
+
+    It appears whole or not at all; one that was there before is replaced.
+
+    Raises:
+        UserError: When the disk is full or refuses.
+    """
     plain: Any = model
     if is_lora(model):
         plain = copy.deepcopy(model).merge_and_unload()  # type: ignore[operator]
-    plain.save_pretrained(folder, safe_serialization=True)
-    chat.tokenizer.save_pretrained(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed run with our process number
+        plain.save_pretrained(temporary, safe_serialization=True)
+        chat.tokenizer.save_pretrained(temporary)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"cannot write the model {folder}: {first}; free some space, then go on with --resume"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

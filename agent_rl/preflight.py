@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rl_envs import DataError, TextEnv, make
 from rl_verifiers import VerifierError, score_sync
 
-from agent_rl.config import EnvConfig, ModelConfig, SFTConfig, StageConfig
+from agent_rl import models
+from agent_rl.config import EnvConfig, SFTConfig, StageConfig
 from agent_rl.errors import UserError
 from agent_rl.stages import rl, sft
 from agent_rl.stages.evaluate import held_out
@@ -17,7 +17,7 @@ from agent_rl.stages.evaluate import held_out
 MOST_TASKS = 100_000  # looked at for a missing answer
 
 
-def check_stage(config: StageConfig, prefix: str = "") -> None:
+def check_stage(config: StageConfig, prefix: str = "", unborn: Collection[str] = ()) -> None:
     """Settings against the environments, data and models they name.
 
     A later stage of a recipe is checked before the first one trains. The model's weights are not
@@ -26,13 +26,15 @@ def check_stage(config: StageConfig, prefix: str = "") -> None:
     Args:
         config: The stage.
         prefix: Its dotted name, for messages.
+        unborn: Paths of models that earlier stages will make.
 
     Raises:
         UserError: One line that names the setting.
     """
     start = f"{prefix}." if prefix else ""
-    with located(f"{start}model"):
-        check_model(config.model)
+    if str(config.model.path) not in unborn:
+        with located(prefix):
+            models.check(config.model)
     if isinstance(config, SFTConfig):
         with located(f"{start}data"):
             sft.check_data(config.data)
@@ -42,12 +44,6 @@ def check_stage(config: StageConfig, prefix: str = "") -> None:
         with located(f"{start}envs.{number} ({env.id})"):
             check_env(env)
     held_out(config)
-
-
-def check_model(config: ModelConfig) -> None:
-    """Files that a model needs."""
-    if config.chat_template is not None and not Path(config.chat_template).is_file():
-        raise UserError(f"chat_template: no file {config.chat_template}")
 
 
 def check_env(config: EnvConfig) -> None:
@@ -77,4 +73,4 @@ def located(place: str) -> Iterator[None]:
     try:
         yield
     except (UserError, DataError, VerifierError) as error:
-        raise UserError(f"{place}: {error}") from error
+        raise UserError(f"{place}: {error}" if place else str(error)) from error

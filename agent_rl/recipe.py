@@ -45,10 +45,11 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         return _whole_summary(recipe, done)
     if not resume:
         RunFolder.check_free(recipe.dir, overwrite=overwrite)
+    unborn = [f"{config.run.dir}/model" for name, config in recipe.stages if name not in done]
     for name, config in recipe.stages:
         if name not in done:
             check_resumable(config, recipe, resume)
-            check_stage(config, f"stages.{name}" if name else "")
+            check_stage(config, f"stages.{name}" if name else "", unborn)
     opened = _Folders(recipe, resume, overwrite)
     with opened.discarded_if_unused():
         whole = None if recipe.is_single else opened.open(recipe.dir, recipe.tree())

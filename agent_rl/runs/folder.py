@@ -214,7 +214,7 @@ class RunFolder:
                 self._rollouts(later).unlink()
         for leftover in [*self.path.glob(".*.tmp"), *(self.path / "rollouts").glob(".*.tmp")]:
             if LEFTOVER.fullmatch(leftover.name):
-                leftover.unlink()
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def read_config(self) -> dict[str, Any]:
         """The resolved settings.
