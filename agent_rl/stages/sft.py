@@ -50,8 +50,9 @@ def run(
     model, chat = models.load(config.model, config.run.seed)
     policy = Policy(model, compute=models.DTYPES[config.model.compute])
     optimizer = make_optimizer(config.optimizer, [(model, config.optimizer.lr)])
-    examples = examples_of(config.data, "train", chat, models.context_length(model))
-    held_out = held_out_examples(config, chat, models.context_length(model))
+    context = models.context_length(model)
+    examples = examples_of(config.data, _train_split(config.data), chat, context)
+    held_out = held_out_examples(config, chat, context)
     step, seconds, before = 0, 0.0, float("nan")
     if resume:
         step, seconds, before = _restore(model, optimizer, folder)
@@ -158,10 +159,23 @@ def examples_of(data: DataConfig, split: str, chat: Chat, context: int) -> Examp
     return Demonstrations(data, split, chat, context)
 
 
+def _train_split(data: DataConfig) -> str:
+    """The split that trains: the one among the environment's options, else ``train``."""
+    return str(data.env.options.get("split", "train")) if data.env else "train"
+
+
 def held_out_examples(config: SFTConfig, chat: Chat, context: int) -> list[Segment]:
-    """Demonstrations of the test split; a file has no split of its own, so none."""
+    """Demonstrations of the test split; a file has no split of its own, so none.
+
+    Raises:
+        UserError: When that is the split that trains.
+    """
     if config.held_out == 0 or config.data.env is None:
         return []
+    if _train_split(config.data) == "test":
+        raise UserError(
+            f"data.env: {config.data.env.id} trains on 'test' itself; set held_out to 0 to go on"
+        )
     source = examples_of(config.data, "test", chat, context)
     return source.draw(seed_of(HELD_OUT_SEED, config.run.seed), config.held_out)
 
@@ -189,7 +203,7 @@ class Demonstrations:
 
     def __init__(self, data: DataConfig, split: str, chat: Chat, context: int) -> None:
         assert data.env is not None
-        self._env = make(data.env.id, **{"split": split, **data.env.options})
+        self._env = make(data.env.id, **{**data.env.options, "split": split})
         self._chat = chat
         self._context = context
         shares = _shares(data, self._env)
