@@ -1,0 +1,231 @@
+"""Supervised fine-tuning descends transformers' own loss, on completions only."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+
+from agent_rl import models
+from agent_rl.config import (
+    DataConfig,
+    EnvConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SFTConfig,
+    TinyModel,
+)
+from agent_rl.errors import UserError
+from agent_rl.policy import Policy
+from agent_rl.stages import sft
+
+TINY = TinyModel(hidden_size=16, layers=1, heads=2, intermediate_size=16, context=64)
+ROWS = [
+    {"prompt": "1+1=", "completion": "2"},
+    {"prompt": "add three and four: ", "completion": "that is seven"},
+    {"prompt": "12*12=", "completion": "144"},
+    {"prompt": "1+1=", "completion": "two"},
+    {"prompt": "a", "completion": "bcdefghijklmnop"},
+]
+ARITHMETIC = EnvConfig("text/Arithmetic-v0", options={"terms": 2})
+
+
+def tiny():
+    return models.load(ModelConfig(tiny=TINY), seed=0)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """``file(rows)``: a data file's name."""
+
+    def write(rows=ROWS):
+        path = tmp_path / "data.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    return write
+
+
+def settings(**changes) -> SFTConfig:
+    given = {"optimizer": OptimizerConfig(lr=0.1, grad_clip=0.0), "steps": 1, **changes}
+    return SFTConfig(model=ModelConfig(tiny=TINY), data=DataConfig(), **given)
+
+
+def all_examples(path, chat, context=64):
+    examples = sft.FileExamples(path, chat, context)
+    return sorted(examples.draw(0, len(ROWS)), key=lambda s: s.ids)
+
+
+def train(model, batch, config):
+    """One step of plain gradient descent; the reported loss and how far every weight moved."""
+    model = copy.deepcopy(model)
+    before = [p.detach().clone() for p in model.parameters()]
+    sgd = torch.optim.SGD([{"params": list(model.parameters()), "peak": 0.1}], lr=0.1)
+    metrics = sft.train_step(config, Policy(model), sgd, batch, 0)
+    pairs = zip(before, model.parameters(), strict=True)
+    moved = torch.cat([(old - new.detach()).flatten() / 0.1 for old, new in pairs])
+    return metrics, moved
+
+
+def test_the_loss_and_its_gradient_are_those_of_transformers_with_the_prompt_masked(file):
+    model, chat = tiny()
+    for example in all_examples(file(), chat):
+        labels = torch.tensor([example.ids])
+        labels[0, : example.prompt_length] = -100
+        wanted = model(torch.tensor([example.ids]), labels=labels).loss
+        gradient = torch.autograd.grad(wanted, list(model.parameters()))
+        metrics, moved = train(model, [example], settings())
+        assert metrics["loss/train"] == pytest.approx(float(wanted.detach()), abs=1e-5)
+        assert metrics["tokens/trained"] == int((labels != -100).sum())
+        flat = torch.cat([g.flatten() for g in gradient])
+        torch.testing.assert_close(moved, flat, atol=1e-5, rtol=0)
+
+
+def test_the_loss_of_a_batch_is_per_token_whatever_the_lengths(file):
+    model, chat = tiny()
+    batch = all_examples(file(), chat)
+    alone = [train(model, [example], settings())[0] for example in batch]
+    tokens = sum(m["tokens/trained"] for m in alone)
+    wanted = sum(m["loss/train"] * m["tokens/trained"] for m in alone) / tokens
+    assert train(model, batch, settings())[0]["loss/train"] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_neither_micro_batches_nor_packing_nor_order_change_the_step(file):
+    model, chat = tiny()
+    batch = all_examples(file(), chat)
+    _, wanted = train(model, batch, settings())
+    assert wanted.abs().max() > 1e-3
+    others = [
+        (batch, settings(micro_tokens=1)),
+        (batch, settings(micro_tokens=50)),
+        (batch, settings(packing=True, pack_tokens=64)),
+        (batch, settings(packing=True, pack_tokens=1000)),
+        (batch[::-1], settings()),
+        (batch[2:] + batch[:2], settings(packing=True, pack_tokens=64)),
+    ]
+    for examples, config in others:
+        torch.testing.assert_close(train(model, examples, config)[1], wanted, atol=1e-6, rtol=0)
+
+
+def test_the_held_out_loss_is_the_training_loss_of_the_same_examples(file):
+    model, chat = tiny()
+    batch = all_examples(file(), chat)
+    wanted = train(model, batch, settings())[0]["loss/train"]
+    for config in (settings(), settings(packing=True, pack_tokens=64)):
+        assert sft.mean_loss(config, Policy(model), batch) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_only_the_last_answer_and_its_end_token_are_trained_on():
+    _, chat = tiny()
+    messages = [
+        {"role": "user", "content": "ab"},
+        {"role": "assistant", "content": "cd"},  # an earlier answer: context, not a target
+        {"role": "user", "content": "ef"},
+        {"role": "assistant", "content": "gh"},
+    ]
+    example = sft.example(messages, chat, 64, where="here")
+    trained = [example.ids[p] for p in example.sampled]
+    assert trained == [*chat.tokenizer.encode("gh", add_special_tokens=False), 2]
+    assert example.sampled == tuple(range(example.prompt_length, len(example.ids)))
+
+
+def test_the_prompt_that_training_sees_is_the_one_generation_sees():
+    _, chat = tiny()
+    asked = [{"role": "user", "content": "1+1="}]
+    example = sft.example([*asked, {"role": "assistant", "content": "2"}], chat, 64, where="here")
+    assert list(example.ids[: example.prompt_length]) == chat.prompt_ids(asked)
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ({"prompt": "1"}, "row 1: needs prompt and completion, or messages; it has prompt"),
+        (
+            {"messages": [{"role": "user", "content": "1"}]},
+            "row 1: the last message must be the assistant's",
+        ),
+        ({"prompt": "1" * 60, "completion": "2" * 9}, "row 1: 71 tokens, but the model's context"),
+    ],
+)
+def test_a_row_that_cannot_be_trained_on_is_named(file, row, line):
+    _, chat = tiny()
+    with pytest.raises(UserError) as caught:
+        sft.FileExamples(file([row]), chat, 64)
+    assert line in str(caught.value)
+    assert "data.jsonl" in str(caught.value)
+
+
+def test_conversations_and_pairs_make_the_same_example(file):
+    _, chat = tiny()
+    said = [{"role": "user", "content": "1+1="}, {"role": "assistant", "content": "2"}]
+    rows = [
+        {"prompt": "1+1=", "completion": "2"},
+        {"prompt": said[:1], "completion": said[1:]},
+        {"messages": said},
+    ]
+    one, two, three = sft.FileExamples(file(rows), chat, 64).draw(0, 3)
+    assert one == two == three
+
+
+def test_a_batch_repeats_no_row_while_there_are_enough_and_depends_on_its_seed_only(file):
+    _, chat = tiny()
+    examples = sft.FileExamples(file(), chat, 64)
+    assert len({e.ids for e in examples.draw(3, 5)}) == 5
+    assert len(examples.draw(3, 12)) == 12
+    assert examples.draw(3, 4) == examples.draw(3, 4)
+    assert examples.draw(3, 5) != examples.draw(4, 5)
+
+
+def test_demonstrations_of_training_and_test_share_no_prompt():
+    _, chat = tiny()
+    data = DataConfig(env=ARITHMETIC)
+    train_set = sft.examples_of(data, "train", chat, 64).draw(0, 300)
+    config = SFTConfig(model=ModelConfig(tiny=TINY), data=data, held_out=100)
+    held_out = sft.held_out_examples(config, chat, 64)
+    prompts = {e.ids[: e.prompt_length] for e in train_set}
+    assert len(held_out) == 100
+    assert prompts.isdisjoint(e.ids[: e.prompt_length] for e in held_out)
+
+
+def test_a_split_among_the_options_is_the_one_that_trains_and_not_the_held_out_one():
+    _, chat = tiny()
+    env = EnvConfig("text/Arithmetic-v0", options={"terms": 2, "split": "train"})
+    data = DataConfig(env=env)
+    train_set = sft.examples_of(data, "train", chat, 64).draw(0, 300)
+    config = SFTConfig(model=ModelConfig(tiny=TINY), data=data, held_out=100)
+    prompts = {e.ids[: e.prompt_length] for e in train_set}
+    held_out = sft.held_out_examples(config, chat, 64)
+    assert prompts.isdisjoint(e.ids[: e.prompt_length] for e in held_out)
+
+
+def test_training_on_the_held_out_split_is_refused():
+    _, chat = tiny()
+    env = EnvConfig("text/Arithmetic-v0", options={"terms": 2, "split": "test"})
+    config = SFTConfig(model=ModelConfig(tiny=TINY), data=DataConfig(env=env), held_out=10)
+    with pytest.raises(UserError, match="text/Arithmetic-v0 trains on 'test' itself"):
+        sft.held_out_examples(config, chat, 64)
+
+
+@pytest.mark.parametrize("data", [DataConfig(), DataConfig(path="x", env=ARITHMETIC)])
+def test_data_is_given_once(data):
+    _, chat = tiny()
+    with pytest.raises(UserError, match=r"either path .* or env"):
+        sft.examples_of(data, "train", chat, 64)
+
+
+def test_an_unknown_style_lists_those_there_are():
+    _, chat = tiny()
+    data = DataConfig(env=ARITHMETIC, styles={"baroque": 1.0})
+    with pytest.raises(UserError, match=r"data.styles: text/Arithmetic-v0 demonstrates \['"):
+        sft.examples_of(data, "train", chat, 64)
+
+
+def test_styles_come_in_their_shares():
+    _, chat = tiny()
+    data = DataConfig(env=ARITHMETIC, styles={"worked": 1.0, "terse": 3.0})
+    drawn = sft.examples_of(data, "train", chat, 64).draw(0, 400)
+    said = [chat.decode([e.ids[p] for p in e.sampled]) for e in drawn]
+    terse = sum(text.startswith("\\boxed{") for text in said)
+    assert 250 < terse < 350  # 300 +- 6 standard deviations
