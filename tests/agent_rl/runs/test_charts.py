@@ -74,3 +74,10 @@ def test_thinned_points_are_few_ordered_and_keep_the_extremes(values):
 
 def test_infinities_are_no_points():
     assert series_of([{"step": 1, "a/b": math.inf}]) == {}
+
+
+def test_a_single_spike_among_many_points_stays():
+    points = [(step, 100.0 if step == 503 else 1.0) for step in range(1000)]
+    kept = thin(points, limit=50)
+    assert (503, 100.0) in kept
+    assert len(kept) <= 50

@@ -69,6 +69,23 @@ def test_a_start_that_was_killed_at_once_is_not_in_the_way(tmp_path):
     assert RunFolder.create(tmp_path, {"steps": 1}).read_config() == {"steps": 1}
 
 
+def test_a_folder_in_which_nothing_happened_is_discarded(folder):
+    folder.discard_unused()
+    assert not folder.path.exists()
+
+
+def test_a_folder_in_which_something_was_measured_is_not_discarded(folder):
+    folder.log(0, {"eval/greedy": 0.1}, stage="eval")
+    folder.discard_unused()
+    assert files(folder.path) == ["config.yaml", "environment.json", "metrics.jsonl"]
+
+
+def test_discarding_leaves_what_is_not_ours(folder):
+    (folder.path / "notes.txt").write_text("mine")
+    folder.discard_unused()
+    assert files(folder.path) == ["notes.txt"]
+
+
 def test_create_makes_missing_parents(tmp_path):
     assert RunFolder.create(tmp_path / "a" / "b", {}).path.is_dir()
 
