@@ -15,10 +15,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agent_rl.algorithms import PRESETS
-from agent_rl.loading import build_stage, load_recipe
+from agent_rl.loading import build_stage, load_recipe, read
 from agent_rl.recipe import run_recipe
 from agent_rl.runs import Console, RunFolder, write_atomically
 from agent_rl.stages import rl
@@ -40,7 +38,7 @@ def starting_model(out: Path, seed: int) -> Path:
 
 def run_preset(name: str, model: Path, out: Path, seed: int, steps: int) -> dict[str, Any]:
     """Reinforcement learning with a preset; the summary of the run."""
-    settings = yaml.safe_load(CONFIG.read_text())["stages"]["rl"]
+    settings = read(str(CONFIG))["stages"]["rl"]
     folder = out / f"{name}-{seed}"
     settings |= {
         "model": {"path": str(model)},
