@@ -1,0 +1,105 @@
+"""What is logged of a step, by closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from rl_verifiers import Score
+
+from agent_rl.experience import Credit, gather
+from agent_rl.measure import credit_metrics, episode_row, rollout_metrics, rollout_rows
+from agent_rl.trajectory import Trajectory, Turn
+
+
+def episode(group, sample, sampled, reward, **fields) -> Trajectory:
+    played = Turn((1, 5), tuple(sampled), (-1.0,) * len(sampled), "text", reward, "stop")
+    return Trajectory("e", f"t{group}", group, sample, turns=[played], **fields)
+
+
+@pytest.fixture
+def batch():
+    """Two groups, one without spread; one episode that we failed to judge, one cut."""
+    return [
+        episode(0, 0, (7, 8), 1.0, score=Score(1.0, True, "correct", parts={"form": 1.0})),
+        episode(0, 1, (7,), 0.0, score=Score(0.0, False, "wrong", parts={"form": 0.5})),
+        episode(1, 0, (7, 8, 9, 6), 0.5, score=Score.wrong(), cut=True),
+        episode(1, 1, (7,), 0.5, score=Score.wrong()),
+        episode(1, 2, (7, 8), 0.0, score=Score.failed("down"), error="down"),
+    ]
+
+
+def test_rewards_are_those_that_train_and_lengths_those_that_were_played(batch):
+    kept = batch[:4]
+    metrics = rollout_metrics(batch, kept, 2.0)
+    assert metrics["reward/mean"] == pytest.approx(0.5)
+    assert metrics["reward/std"] == pytest.approx(math.sqrt(0.125))
+    assert metrics["reward/passed"] == 0.25
+    assert metrics["reward/part/form"] == pytest.approx(0.75)
+    assert metrics["groups/zero_spread"] == 0.5
+    assert metrics["samples/error"] == 0.2
+    assert metrics["samples/truncated"] == 0.2
+    assert metrics["length/mean"] == 2.0
+    assert metrics["length/max"] == 4
+    assert metrics["tokens/sampled"] == 10
+    assert metrics["speed/tokens_per_s"] == 5.0
+    assert metrics["speed/samples_per_s"] == 2.5
+
+
+def test_a_batch_of_failures_only_has_no_reward_rather_than_zero(batch):
+    metrics = rollout_metrics(batch[4:], [], 1.0)
+    assert math.isnan(metrics["reward/mean"])
+    assert metrics["samples/error"] == 1.0
+
+
+def test_kl_is_per_trajectory_and_in_nats(batch):
+    data = gather(batch[:2])
+    credit = Credit(torch.tensor([1.0, 1.0, 0.0]), torch.zeros(3), torch.tensor([1.0, 0.0]))
+    metrics = credit_metrics(data, credit, torch.tensor([0.2, 0.4, -0.1]), None)
+    assert metrics["kl/reference"] == pytest.approx(0.25)
+    assert metrics["samples/zero_advantage"] == 0.5
+    assert metrics["reward/penalised"] == 0.5
+    assert metrics["advantage/mean"] == pytest.approx(2 / 3)
+    assert "value/explained_variance" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("values", "explained"),
+    [
+        ([1.0, 2.0, 3.0], 1.0),
+        ([0.0, 0.0, 0.0], 0.0),
+        ([2.0, 3.0, 4.0], 1.0),
+        ([3.0, 2.0, 1.0], -3.0),
+    ],
+)
+def test_explained_variance_is_one_less_the_share_that_is_left(batch, values, explained):
+    data = gather(batch[:2])
+    credit = Credit(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0]), torch.zeros(2))
+    metrics = credit_metrics(
+        data, credit, None, torch.tensor([*values, 9], dtype=torch.float32)
+    )  # 9: a bootstrap
+    assert metrics["value/explained_variance"] == pytest.approx(explained, abs=1e-6)
+
+
+def test_constant_returns_have_nothing_to_explain(batch):
+    data = gather(batch[:2])
+    credit = Credit(torch.zeros(3), torch.ones(3), torch.zeros(2))
+    metrics = credit_metrics(data, credit, None, torch.tensor([0.0, 1.0, 2.0]))
+    assert metrics["value/explained_variance"] == 0.0
+
+
+def test_rows_tell_what_training_made_of_an_episode_if_it_was_trained_on(batch, chat):
+    data = gather(batch[:2])
+    credit = Credit(torch.tensor([1.0, 3.0, -2.0]), torch.zeros(3), torch.zeros(2))
+    rows = rollout_rows(batch, data, credit, torch.tensor([0.2, 0.4, -0.1]), chat, 7)
+    assert [row["advantage"] for row in rows] == [2.0, -2.0, None, None, None]
+    assert [row["kl"] for row in rows[:2]] == pytest.approx([0.6, -0.1])
+    assert {row["step"] for row in rows} == {7}
+    assert [row["status"] for row in rows] == ["correct", "wrong", "wrong", "wrong", "error"]
+
+
+def test_an_episode_without_a_turn_still_is_a_row(chat):
+    row = episode_row(Trajectory("e", "t", 0, 0, error="down"), chat)
+    assert (row["prompt"], row["completion"], row["n_tokens"]) == ("", "", 0)
+    assert (row["status"], row["reason"]) == ("error", "down")
