@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import json
 import os
 import shlex
@@ -89,7 +90,7 @@ def _split(words: Sequence[str], command: Command) -> tuple[list[str], list[str]
 
 def _refuse_typing_errors(overrides: Sequence[str], command: Command) -> None:
     """``--resum`` is no setting that is true."""
-    for word, following in zip(overrides, [*overrides[1:], "--"], strict=True):
+    for word, following in itertools.pairwise([*overrides, "--"]):
         if word.startswith("--") and "=" not in word and following.startswith("--"):
             close = difflib.get_close_matches(word, command.flags, n=1, cutoff=0.8)
             if close:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from agent_rl.errors import UserError
@@ -51,7 +52,7 @@ def put(tree: dict[str, Any], key: str, value: Any) -> None:
     if "" in (*path, last):
         raise UserError(f"override --{key}: a part of the name is empty")
     node: Any = tree
-    for part, following in zip(path, [*path[1:], last], strict=True):
+    for part, following in pairwise([*path, last]):
         node = _child(node, part, following, key)
     if isinstance(node, list):
         node[_element(node, last, key)] = value
