@@ -83,7 +83,14 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(node.value, 16 if node.value.startswith("0x") else 10)
 
 
+def _str(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    """Rare line ends go into double quotes; elsewhere PyYAML would read them as blanks."""
+    style = '"' if set(value) & {"\x85", "\u2028", "\u2029"} else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style)
+
+
 _set_resolvers(_Loader)
 _set_resolvers(_Dumper)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
+_Dumper.add_representer(str, _str)

@@ -4,7 +4,6 @@ What fails before training is called in this process (a new one spends seconds o
 needs a process of its own (signals, a closed pipe) gets one.
 """
 
-import itertools
 import json
 import os
 import re
@@ -148,10 +147,9 @@ def test_bad_setting(name, refused, write, settings, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_file_is_named_in_front(refused, write, settings):
-    assert refused("train", write(settings(stepz=3), "my.yaml")).startswith("error: my.yaml: ") or (
-        "my.yaml: unknown setting" in refused("train", "my.yaml")
-    )
+def test_the_file_is_named_in_front(refused, write, settings):
+    write(settings(stepz=3), "my.yaml")
+    assert refused("train", "my.yaml").startswith("error: my.yaml: unknown setting stepz")
 
 
 def test_missing_config(refused):
@@ -197,16 +195,11 @@ def test_a_later_stage_is_checked_before_the_first_trains(refused, write, settin
         (["--steps.x", "1"], "override --steps.x: steps is 6, which has no x"),
         (["--envs.7.id", "x"], "override --envs.7.id: the list has no element 7; it has 1"),
         (["--optimizer..lr", "1"], "a part of the name is empty"),
-        (["--steps", "1", "2"], "unexpected argument"),
         (["--resume", "--overwrite"], "give one"),
     ],
 )
-def test_bad_override(words, message, write, settings, capsys):
-    config = write(settings())
-    with pytest.raises(SystemExit) as left:
-        cli.main(["train", str(config), *words])
-    assert left.value.code in (1, 2)
-    assert message in capsys.readouterr().err or message == "unexpected argument"
+def test_bad_override(words, message, write, settings, refused):
+    assert message in refused("train", write(settings()), *words)
 
 
 def test_a_mistyped_flag_is_no_setting(write, settings, capsys):
@@ -561,8 +554,3 @@ def test_no_results_are_replaced(refused, tmp_path):
 def test_messages_hold_no_escape_sequences(refused, write, settings):
     err = refused("train", write(settings(**{"\x1b[31mred": 1})))
     assert "\x1b" not in err
-
-
-def test_every_message_names_what_to_do_in_a_few_words():
-    for _, message in itertools.chain(SETTINGS.values(), DATA.values(), OTHERS.values()):
-        assert len(message) < 120
