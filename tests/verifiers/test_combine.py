@@ -129,3 +129,23 @@ def test_without_a_difference_in_length_there_is_no_bonus(texts, value):
 def test_a_group_verifier_must_score_each_completion():
     with pytest.raises(VerifierError, match="returned 1 results for 2 completions"):
         asyncio.run(score_group(lambda c, r: [Score.correct()], ["a", "b"], ROWS[:2]))
+
+
+def test_a_group_verifier_may_return_plain_numbers():
+    verifier = lambda completions, rows: [1.0, True, 0, Score.wrong("no", value=0.5)]  # noqa: E731
+    scores = asyncio.run(score_group(verifier, ["a", "b", "c", "d"], ROWS))
+    assert [(score.value, score.passed) for score in scores] == [
+        (1.0, True),
+        (1.0, True),
+        (0.0, False),
+        (0.5, False),
+    ]
+
+
+@pytest.mark.parametrize("result", [float("nan"), float("inf"), None, "1"])
+def test_a_group_verifier_that_returns_no_number_is_named_with_the_row(result):
+    async def judge(completions, rows):
+        return [1.0, result]
+
+    with pytest.raises(VerifierError, match=r"row 1: verifier .*judge returned .*finite number"):
+        asyncio.run(score_group(judge, ["a", "b"], ROWS[:2]))

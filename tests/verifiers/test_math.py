@@ -48,6 +48,12 @@ def judged(gold: str, found: str) -> str:
         ("[2,\\infty)", "x \\ge 2"),
         ("(1,2)\\cup(2,3)", "(1,3)\\setminus\\{2\\}"),
         ("(-\\sqrt2,\\sqrt2)", "|x|<\\sqrt{2}"),
+        ("(1,3)", "x>1 and x<3"),
+        ("(1,3)", "x>1 \\land x<3"),
+        ("(-\\infty,1)\\cup(3,\\infty)", "x<1 or x>3"),
+        ("(-\\infty,1)\\cup(3,\\infty)", "x<1, x>3"),
+        ("x \\ne 1, x \\ne 3", "(-\\infty,1)\\cup(1,3)\\cup(3,\\infty)"),
+        ("x>1, y<2", "y<2 and x>1"),
         ("2x>6", "3<x"),
         ("x \\ne 2", "(-\\infty,2)\\cup(2,\\infty)"),
         (
@@ -101,6 +107,10 @@ def test_equal_answers_are_correct(gold, found):
         ("42", "41 = 42"),
         ("y=2x+1", "y=2x-1"),
         ("x<1", "x>-1"),
+        ("(-\\infty,\\infty)", "x>1 and x<3"),
+        ("(-\\infty,1)\\cup(3,\\infty)", "x<1 and x>3"),
+        ("(1,3)", "x>1 or x<3"),
+        ("x \\ne 1, x \\ne 3", "x \\ne 1, x \\ne 5"),
         ("\\emptyset", "0"),
         ("\\infty", "-\\infty"),
         ("B", "A and B"),
@@ -111,7 +121,9 @@ def test_other_answers_are_wrong(gold, found):
     assert judged(gold, found) in ("wrong", "no_answer")
 
 
-@pytest.mark.parametrize("found", ["\\frac{1}{", "2 +", "\\foo{3}", "3 4", "((1)", "1 @ 2"])
+@pytest.mark.parametrize(
+    "found", ["\\frac{1}{", "2 +", "\\foo{3}", "3 4", "((1)", "1 @ 2", "x>1 and x<3 or x>5"]
+)
 def test_what_is_not_understood_is_unparsable(found):
     assert judged("42", found) == "unparsable"
 
@@ -119,6 +131,14 @@ def test_what_is_not_understood_is_unparsable(found):
 @pytest.mark.parametrize("gold", ["\\frac{1}{", "\\foo", "9^{", "(" * 99])
 def test_a_reference_that_cannot_be_read_is_told_from_a_wrong_answer(gold):
     assert judged(gold, "7") == "bad_reference"
+
+
+@pytest.mark.parametrize(
+    "gold", ["9^{9^{9}}", "(1, 9^{9^{9}})", "x > 9^{9^{9}}", "e^{e^{e^{9}}}", "5+x^{99999999}"]
+)
+def test_a_reference_over_the_limits_is_the_reference_s_fault(gold):
+    assert judged(gold, gold.replace("5", "1").replace("9", "7", 1)) == "bad_reference"
+    assert judged("7", gold) in ("over_limit", "wrong")
 
 
 @pytest.mark.parametrize("answer", [None, "", "  ", "$$", True, ["1"], {}])

@@ -22,6 +22,8 @@ from rl_verifiers.expressions import (
 from rl_verifiers.intervals import NotASetError, same_reals
 from rl_verifiers.tokens import UNITS
 
+MAX_PLACES = 1_000
+"""Most places of a decimal that stands for the irrational number it rounds."""
 MAX_UNORDERED = 64
 """Longest list that is matched item by item where the items are not plain numbers."""
 EXACT_DIGITS = 10
@@ -32,6 +34,7 @@ ROUNDED_DIGITS = 3
 _KNOWN_UNITS = frozenset(UNITS.values()) - {"square", "cubic", "unit"}
 _SEQUENCES = ("list", "set", "tuple")
 _REALS = ("union", "intersection", "difference", "tuple", "rel", "set", "list", "const")
+_HOLDERS = (*_REALS[:-1], "ratio", "matrix", "row", "unit")
 
 
 class NeedsNumericError(ValueError):
@@ -104,7 +107,7 @@ def rounding_slack(value: Fraction, digits: int) -> Fraction | None:
     Half a unit of its last place; from ten digits on a whole one, for those come from floating
     point arithmetic.
     """
-    places = decimal_places(value)
+    places = decimal_places(value, MAX_PLACES)
     if not places:
         return None
     count = len(str(abs(value.numerator * 10**places // value.denominator)))
@@ -112,12 +115,15 @@ def rounding_slack(value: Fraction, digits: int) -> Fraction | None:
     return None if count < digits else unit if count >= EXACT_DIGITS else unit / 2
 
 
-def decimal_places(value: Fraction) -> int | None:
-    """How many digits ``value`` has after the point; None where they do not end within 60."""
-    for places in range(60):
-        if 10**places % value.denominator == 0:
-            return places if value.numerator.bit_length() <= 400 else None
-    return None
+def decimal_places(value: Fraction, most: int = 60) -> int | None:
+    """How many digits ``value`` has after the point; None where they do not end within ``most``."""
+    rest, fives = value.denominator, 0
+    while rest % 5 == 0 and fives <= most:
+        rest, fives = rest // 5, fives + 1
+    twos = rest.bit_length() - 1
+    places = max(twos, fives)
+    is_short = value.numerator.bit_length() <= max(400, 4 * most)
+    return places if rest == 1 << twos and places <= most and is_short else None
 
 
 def same_answer(gold: Node, found: Node, oracle: Oracle) -> bool:
@@ -135,6 +141,19 @@ def same_answer(gold: Node, found: Node, oracle: Oracle) -> bool:
         if verdict is not None:
             return verdict
     return oracle.equal(gold, found)
+
+
+def is_over_limit(node: Node, oracle: Oracle) -> bool:
+    """Whether a value in ``node`` costs too much by itself."""
+    if node.op in _HOLDERS:
+        return any(is_over_limit(part, oracle) for part in node.args)
+    try:
+        oracle.equal(node, num(0))
+    except OverLimitError:
+        return True
+    except ValueError:
+        pass
+    return False
 
 
 Rule = Callable[[Node, Node, Oracle], "bool | None"]
@@ -228,7 +247,7 @@ def _reals(gold: Node, found: Node, oracle: Oracle) -> bool | None:
 
 
 def _is_inequality(node: Node) -> bool:
-    if node.op == "list":
+    if node.op in ("list", "intersection"):
         return all(map(_is_inequality, node.args))
     return node.op == "rel" and bool(set(node.value) & set("<>≤≥≠"))
 

@@ -12,13 +12,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rl_verifiers.runner import is_bounded, score_one, score_sync
-from rl_verifiers.score import Row, Score, Status, Verifier, VerifierError
+from rl_verifiers.runner import is_bounded, score_one, score_sync, to_score, verifier_name
+from rl_verifiers.score import Row, Score, Status, Verdict, Verifier, VerifierError
 
 GroupVerifier = Callable[
-    [Sequence[str], Sequence[Row]], Sequence[Score] | Awaitable[Sequence[Score]]
+    [Sequence[str], Sequence[Row]], Sequence[Verdict] | Awaitable[Sequence[Verdict]]
 ]
-"""Judges all completions of one task together: ``(completions, rows) -> scores``, in order."""
+"""Judges all completions of one task together: ``(completions, rows) -> verdicts``, in order.
+
+A verdict is a Score, or a number that :func:`~rl_verifiers.runner.to_score` reads.
+"""
 
 Rule = Callable[[Mapping[str, Score]], Score]
 
@@ -133,16 +136,17 @@ async def score_group(
     """Run a group-wise verifier on all completions of one task.
 
     Raises:
-        VerifierError: It gave another number of scores, or something that is not a Score.
+        VerifierError: It gave another number of verdicts, or one that is not a finite number, a
+            bool or a Score.
     """
     result = verifier(completions, rows)
-    scores = list(await result if isinstance(result, Awaitable) else result)
-    if len(scores) != len(completions) or not all(isinstance(score, Score) for score in scores):
+    verdicts = list(await result if isinstance(result, Awaitable) else result)
+    if len(verdicts) != len(completions):
         raise VerifierError(
-            f"group verifier returned {len(scores)} results for {len(completions)} completions; "
-            "it must return one Score for each"
+            f"group verifier {verifier_name(verifier)} returned {len(verdicts)} results for "
+            f"{len(completions)} completions; it must return one for each"
         )
-    return scores
+    return [to_score(v, verifier=verifier, row=row) for v, row in zip(verdicts, rows, strict=True)]
 
 
 @dataclass(frozen=True)

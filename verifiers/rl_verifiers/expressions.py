@@ -7,6 +7,7 @@ verdict on any machine.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -160,23 +161,20 @@ def check_depth(node: Node) -> None:
     raise OverLimitError(f"an expression deeper than {MAX_DEPTH}")
 
 
-def symbols(node: Node) -> frozenset[str]:
-    """The names of the free symbols and unknown functions in ``node``."""
-    found, waiting = set(), [node]
+def parts(node: Node) -> Iterator[Node]:
+    """``node`` and all that is below it, in no particular order."""
+    waiting = [node]
     while waiting:
         part = waiting.pop()
-        if part.op in ("sym", "apply"):
-            found.add(part.value)
+        yield part
         waiting.extend(part.args)
-    return frozenset(found)
+
+
+def symbols(node: Node) -> frozenset[str]:
+    """The names of the free symbols and unknown functions in ``node``."""
+    return frozenset(part.value for part in parts(node) if part.op in ("sym", "apply"))
 
 
 def contains(node: Node, op: str) -> bool:
     """Whether ``node`` has a part of kind ``op``."""
-    waiting = [node]
-    while waiting:
-        part = waiting.pop()
-        if part.op == op:
-            return True
-        waiting.extend(part.args)
-    return False
+    return any(part.op == op for part in parts(node))

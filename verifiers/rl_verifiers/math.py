@@ -14,11 +14,13 @@ from rl_verifiers.answers import (
     ExactOracle,
     NeedsNumericError,
     Oracle,
+    is_over_limit,
     same_answer,
     same_number,
 )
 from rl_verifiers.expressions import Node, OverLimitError, UnparsableError
-from rl_verifiers.parse import folded_words, parse_answer
+from rl_verifiers.parse import parse_answer
+from rl_verifiers.phrases import folded_words
 from rl_verifiers.quantities import normalised, number
 from rl_verifiers.score import Row, Score
 from rl_verifiers.text import (
@@ -33,7 +35,7 @@ from rl_verifiers.workers import WorkerError, failure_score, inside_worker, shar
 
 MAX_INLINE = 1_000
 """Longer answers are read in a worker, so that no answer holds up an event loop."""
-CPU_SECONDS = 3.0
+CPU_SECONDS = 5.0
 WALL_SECONDS = 60.0
 """Second walls: the limits on work in :mod:`rl_verifiers.expressions` should be met long before."""
 
@@ -91,6 +93,11 @@ def math_verifier(*, extract: Extraction = "final", strict: bool = True) -> Math
     ``over_limit``; a reference that is not understood, ``bad_reference`` (unless the answer is the
     same text). No text is ever evaluated as code.
 
+    Rational numbers are compared exactly. Anything else goes to a worker process, where numbers
+    refute what differs, sympy decides about what agrees in sixty digits, and what sympy cannot
+    settle within its limits passes if it agrees in some hundreds (see
+    :mod:`rl_verifiers.numeric`). All limits count work, so that no verdict depends on the machine.
+
     Args:
         extract: Where the answer stands in the completion (see :mod:`rl_verifiers.extract`).
         strict: Off, a decimal of three digits or more may round the reference; on, one must have
@@ -115,13 +122,15 @@ def judge(gold: str, found: str, oracle: Oracle) -> tuple[Verdict, str]:
     except NeedsNumericError:
         raise
     except (OverLimitError, RecursionError) as error:
+        if is_over_limit(wanted, oracle):
+            return "bad_reference", f"reference {gold!r:.80}: {error}"
         return "over_limit", str(error)
     except ValueError as error:
         return "unparsable", f"{found!r:.80}: {error}"
 
 
 def judge_numerically(gold: str, found: str, digits: int) -> tuple[Verdict, str]:
-    """:func:`judge` by evaluation; what a worker runs."""
+    """:func:`judge` by evaluation and algebra; what a worker runs."""
     from rl_verifiers.numeric import NumericOracle  # noqa: PLC0415 - it imports mpmath
 
     return judge(gold, found, NumericOracle(digits))

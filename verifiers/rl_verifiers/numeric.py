@@ -1,8 +1,13 @@
-"""Equality by evaluation: two expressions at many points, with more digits than chance can match.
+"""Equality by evaluation, confirmed by algebra.
 
-An identity of the functions that the parser knows holds everywhere once it holds, to sixty digits,
-at a few points taken without regard to it (Schwartz, J. ACM 27(4), 1980, for polynomials). Unlike a
-search for a proof, this costs a fixed amount of work. ``mpmath`` is imported on first use.
+Two expressions are evaluated at points taken without regard to them. Where they differ, they are
+different: that is quick, and final. Where they agree to sixty digits (an identity of the functions
+that the parser knows then holds everywhere; Schwartz, J. ACM 27(4), 1980, for polynomials),
+:mod:`rl_verifiers.symbolic` has the last word, for sqrt(2) and sqrt(2) + 10^{-100} agree too. What
+it cannot settle below its limits is evaluated again with digits by the size of the numbers in the
+expressions, and that verdict stands: different values that agree in all those digits pass for
+equal. Everything is bounded by a count of work, nothing by time. ``mpmath`` and ``sympy`` are
+imported on first use.
 """
 
 from __future__ import annotations
@@ -16,13 +21,23 @@ from importlib import import_module
 from typing import Any
 
 from rl_verifiers.answers import EXACT_DIGITS, rounding_slack, same_number
-from rl_verifiers.expressions import Node, NotExactError, OverLimitError, contains, exact, symbols
+from rl_verifiers.expressions import Node, NotExactError, OverLimitError, exact, parts, symbols
 
-LOW, HIGH = 30, 60
-"""The two working precisions, in decimal digits."""
+COARSE = (30, 60)
+"""The two working precisions that refute, in decimal digits."""
+FINE = 600
+"""Digits of the second look, beside twice those of the rational numbers in the expressions."""
+MAX_DIGITS = 3_000
+MAX_GAMMA_DIGITS = 300
+"""The same with factorials and binomials, which cost far more."""
+MAX_WORK = 50_000
+"""Digits of the second look times the parts of the expressions."""
 MAX_MAGNITUDE = 100_000
 """Largest power of two that a value on the way may reach."""
 _POINTS, _AGREEING = 24, 4
+
+Precision = tuple[int, int]
+Point = Mapping[str, Fraction]
 
 
 class UndecidedError(ValueError):
@@ -47,82 +62,120 @@ class NumericOracle:
             return same_number(exact(left), exact(right), self.digits)
         except NotExactError:
             pass
-        names = symbols(left) | symbols(right)
-        if not names:
-            return self._equal_constants(left, right)
-        return _agree(lambda values: (values[0], values[1]), (left, right), names)
+        if _same(left, right):
+            return True
+        return not symbols(left) | symbols(right) and self._is_rounding(left, right)
 
     def order(self, left: Node, right: Node) -> int:
         """See :class:`~rl_verifiers.answers.Oracle`."""
-        pairs = [[_evaluated(node, {}, digits) for node in (left, right)] for digits in (LOW, HIGH)]
-        if any(_is_complex(value) for pair in pairs for value in pair):
+        values = _values((left, right), {}, COARSE[1])
+        if any(map(_is_complex, values)):
             raise UndecidedError("no order among complex numbers")
-        if _coincide(pairs):
-            return 0
-        return 1 if pairs[1][0].real > pairs[1][1].real else -1
+        if _agree(left, right, COARSE):
+            if _confirmed(left, right):
+                return 0
+            values = _values((left, right), {}, _fine(left, right)[1])
+        return 1 if values[0].real > values[1].real else -1
 
     def ratio_sign(self, left: Node, right: Node) -> int:
         """See :class:`~rl_verifiers.answers.Oracle`."""
         names = symbols(left) | symbols(right)
-        signs: list[int] = []
+        for point in reversed(list(_points(names))):
+            try:
+                top, bottom = _values((left, right), point, COARSE[1])
+            except UndefinedError:
+                continue
+            if bottom != 0 and not _is_complex(top / bottom):
+                sign = (top / bottom).real
+                crossed = (Node("mul", pair) for pair in _crossed(left, right, point))
+                return int(sign > 0) - int(sign < 0) if _same(*crossed) else 0
+        return 0
 
-        def cross(values: list[Any]) -> tuple[Any, Any]:
-            here, there = values[:2], values[2:]
-            if here[1] != 0 and not _is_complex(here[0] / here[1]):
-                ratio = (here[0] / here[1]).real
-                signs.append(int(ratio > 0) - int(ratio < 0))
-            return here[0] * there[1], here[1] * there[0]
-
-        if not _agree(cross, (left, right), names, pairs=True):
-            return 0
-        return signs[0] if signs and len(set(signs)) == 1 else 0
-
-    def _equal_constants(self, left: Node, right: Node) -> bool:
-        pairs = [[_evaluated(node, {}, digits) for node in (left, right)] for digits in (LOW, HIGH)]
-        return _coincide(pairs) or self._is_rounding(left, right, pairs[1])
-
-    def _is_rounding(self, left: Node, right: Node, values: list[Any]) -> bool:
+    def _is_rounding(self, left: Node, right: Node) -> bool:
         for node in (left, right):
             try:
                 slack = rounding_slack(exact(node), self.digits)
             except NotExactError:
                 continue
             if slack is not None:
-                return bool(abs(values[0] - values[1]) * slack.denominator <= slack.numerator)
+                one, other = _values((left, right), {}, _fine(left, right)[1])
+                return bool(abs(one - other) * slack.denominator <= slack.numerator)
         return False
 
 
-def _agree(
-    combine: Callable[[list[Any]], tuple[Any, Any]],
-    nodes: tuple[Node, Node],
-    names: frozenset[str],
-    *,
-    pairs: bool = False,
-) -> bool:
-    """Whether the two combined values coincide at every point where both are defined."""
-    is_real = not any(contains(node, "const") and _has_i(node) for node in nodes)
+def _crossed(left: Node, right: Node, point: Point) -> Iterator[tuple[Node, Node]]:
+    """The factors of ``left(x) right(p)`` and of ``right(x) left(p)``."""
+    yield left, _at(right, point)
+    yield right, _at(left, point)
+
+
+def _at(node: Node, point: Point) -> Node:
+    if node.op == "sym":
+        return Node("num", value=point[node.value])
+    return node._replace(args=tuple(_at(part, point) for part in node.args))
+
+
+def _same(left: Node, right: Node) -> bool:
+    try:
+        return _agree(left, right, COARSE) and _confirmed(left, right)
+    except UndecidedError:  # too few numbers to tell, but algebra may
+        if (verdict := _vanishes(left, right)) is None:
+            raise
+        return verdict
+
+
+def _confirmed(left: Node, right: Node) -> bool:
+    """Whether two expressions that agree in a few digits are the same."""
+    verdict = _vanishes(left, right)
+    return _agree(left, right, _fine(left, right)) if verdict is None else verdict
+
+
+def _vanishes(left: Node, right: Node) -> bool | None:
+    from rl_verifiers.symbolic import vanishes  # noqa: PLC0415 - it imports sympy
+
+    return vanishes(left, right)
+
+
+def _fine(left: Node, right: Node) -> Precision:
+    nodes = [*parts(left), *parts(right)]
+    values = [value for node in (left, right) for value in _rationals(node)]
+    size = sum(x.numerator.bit_length() + x.denominator.bit_length() for x in values)
+    is_gamma = any(node.value in ("factorial", "binom") for node in nodes)
+    most = min(MAX_GAMMA_DIGITS if is_gamma else MAX_DIGITS, MAX_WORK // len(nodes))
+    digits = max(2 * COARSE[1], min(most, FINE + 2 * size * 3 // 10))
+    return digits // 2, digits
+
+
+def _rationals(node: Node) -> Iterator[Fraction]:
+    """The values of the largest parts that are rational numbers."""
+    try:
+        yield exact(node)
+    except (NotExactError, OverLimitError):
+        for part in node.args:
+            yield from _rationals(part)
+
+
+def _agree(left: Node, right: Node, precision: Precision) -> bool:
+    """Whether two expressions coincide at every point where both are defined."""
+    names = symbols(left) | symbols(right)
+    is_real = bool(names) and not (_has_i(left) or _has_i(right))
     agreeing = 0
-    points = _points(names)
-    for point in points:
-        chosen = [point, next(points)] if pairs else [point]
-        found = []
+    for point in _points(names) if names else [{}]:
         try:
-            for digits in (LOW, HIGH):
-                values = [_evaluated(node, at, digits) for at in chosen for node in nodes]
-                if is_real and any(_is_complex(value) for value in values):
-                    raise UndefinedError
-                found.append(list(combine(values)))
-        except (UndefinedError, StopIteration):
+            pairs = [_values((left, right), point, digits) for digits in precision]
+        except UndefinedError:
             continue
-        if not _coincide(found):
+        if is_real and any(_is_complex(value) for pair in pairs for value in pair):
+            continue
+        if not _coincide(pairs, precision):
             return False
         agreeing += 1
-        if agreeing == _AGREEING:
+        if agreeing == _AGREEING or not names:
             return True
-    raise UndecidedError("undefined at too many points")
+    raise UndecidedError("undefined at too many points" if names else "it has no value")
 
 
-def _points(names: frozenset[str]) -> Iterator[Mapping[str, Fraction]]:
+def _points(names: frozenset[str]) -> Iterator[Point]:
     """Points with fixed pseudo-random coordinates: positive ones first, then of either sign."""
     generator = random.Random(20_260_101)
     for index in range(_POINTS):
@@ -134,26 +187,34 @@ def _points(names: frozenset[str]) -> Iterator[Mapping[str, Fraction]]:
         yield point
 
 
-def _coincide(pairs: list[list[Any]]) -> bool:
+def _coincide(pairs: list[list[Any]], precision: Precision) -> bool:
     """Whether the difference vanishes as precision grows.
 
     A true zero is rounding noise, which shrinks by the factor that the precision grows by; a small
     number that is not zero stays.
     """
     low, high = (abs(pair[0] - pair[1]) for pair in pairs)
-    scale = max(abs(value) for value in pairs[1])
-    return bool(high == 0 or high <= scale * 10 ** -(HIGH - 12) or high <= low * 10 ** -(LOW - 10))
+    noise, shrinkage = (_power_of_ten(n) for n in (12 - precision[1], 10 - precision[1] // 2))
+    return bool(high == 0 or high <= max(map(abs, pairs[1])) * noise or high <= low * shrinkage)
+
+
+def _power_of_ten(exponent: int) -> Any:
+    return import_module("mpmath").mpf(10) ** exponent  # a float would be zero below 1e-324
 
 
 def _has_i(node: Node) -> bool:
-    return node == Node("const", value="i") or any(map(_has_i, node.args))
+    return any(part == Node("const", value="i") for part in parts(node))
 
 
 def _is_complex(value: Any) -> bool:
     return bool(abs(value.imag) > abs(value) * 1e-20)
 
 
-def _evaluated(node: Node, point: Mapping[str, Fraction], digits: int) -> Any:
+def _values(nodes: tuple[Node, Node], point: Point, digits: int) -> list[Any]:
+    return [_evaluated(node, point, digits) for node in nodes]
+
+
+def _evaluated(node: Node, point: Point, digits: int) -> Any:
     mpmath: Any = import_module("mpmath")  # a tenth of a second that most runs never need
     with mpmath.workdps(digits):
         try:
@@ -164,7 +225,7 @@ def _evaluated(node: Node, point: Mapping[str, Fraction], digits: int) -> Any:
             raise UndefinedError from None
 
 
-def _value(node: Node, point: Mapping[str, Fraction], mp: Any) -> Any:
+def _value(node: Node, point: Point, mp: Any) -> Any:
     if node.op in ("num", "based", "sym"):
         return _number(point[node.value] if node.op == "sym" else exact(node), mp)
     if node.op == "const" and node.value in ("pi", "e", "i"):
@@ -260,7 +321,7 @@ def _unknown_function(name: str, values: list[Any], mp: Any) -> Any:
     return mp.mpf(seed + 1) / 2**31
 
 
-def _determinant(matrix: Node, point: Mapping[str, Fraction], mp: Any) -> Any:
+def _determinant(matrix: Node, point: Point, mp: Any) -> Any:
     size = len(matrix.args)
     if size > 6 or any(len(row.args) != size for row in matrix.args):
         raise UndefinedError

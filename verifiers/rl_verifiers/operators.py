@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
-from rl_verifiers.expressions import Node, num
+from rl_verifiers.expressions import Node, UnparsableError, num, symbols
 
 RELATIONS = frozenset(["=", "<", ">", "≤", "≥", "≠", "∈", "≈", "→"])
-SEPARATORS = frozenset((";", ",", "and", "or", "&&"))
+_ORDERINGS = frozenset("<>≤≥≠")
+SEPARATORS = frozenset((";", ",", "and", "or"))
 MATRICES = frozenset(("matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "array", "smallmatrix"))
 POWER = {
-    ";": 10, ",": 20, "and": 20, "or": 20, "&&": 20, **dict.fromkeys(RELATIONS, 30), "∪": 40,
+    ";": 10, ",": 20, "and": 20, "or": 20, **dict.fromkeys(RELATIONS, 30), "∪": 40,
     "∩": 45, "∖": 40, ":": 48, "+": 50, "-": 50, "±": 50, "∓": 50, "*": 60, "/": 60, "^": 80,
     "!": 90, "%": 90, "°": 90, "'": 90, "_": 95, "$": 90, "€": 90, "£": 90,
 }  # fmt: skip
@@ -54,6 +56,23 @@ def _chained(op: str, left: Node, right: Node) -> Node:
 def ratio(left: Node, right: Node) -> Node:
     """``a:b``, and ``a:b:c`` as one ratio of three."""
     return _chained("ratio", left, right)
+
+
+def joined(items: tuple[Node, ...], separators: set[str]) -> Node:
+    """A list; but inequalities joined by "and", and all of those that exclude, hold together.
+
+    Raises:
+        UnparsableError: Inequalities are joined by both "and" and "or".
+    """
+    if not all(node.op == "rel" and set(node.value) <= _ORDERINGS for node in items):
+        return Node("list", items)
+    if {"and", "or"} <= separators:
+        raise UnparsableError("inequalities joined by both 'and' and 'or'")
+    excluding = "or" not in separators and all(node.value == ("≠",) for node in items)
+    is_one_unknown = len(frozenset().union(*map(symbols, items))) == 1
+    if is_one_unknown and ("and" in separators or excluding):
+        return reduce(lambda left, right: Node("intersection", (left, right)), items)
+    return Node("list", items)
 
 
 POSTFIX: dict[str, Callable[[Node], Node]] = {

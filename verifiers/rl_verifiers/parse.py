@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
+from rl_verifiers.cursor import Cursor
 from rl_verifiers.expressions import (
     MAX_NESTING,
     MAX_NODES,
@@ -34,11 +35,13 @@ from rl_verifiers.operators import (
     SEPARATORS,
     SIGNS,
     UNARY,
+    joined,
     natural,
     plain,
     product,
     quotient_of_logarithms,
 )
+from rl_verifiers.phrases import folded_words
 from rl_verifiers.quantities import MAX_EXPONENT, normalised
 from rl_verifiers.tokens import Token, tokens
 
@@ -70,30 +73,6 @@ def parse_answer(text: str) -> Node:
         raise OverLimitError("nested too deeply") from None
 
 
-def folded_words(text: str) -> str | None:
-    r"""The words of an answer in plain words, ``\text{...}`` unwrapped; None for anything else."""
-    plain = re.sub(r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox|mathbf)\s?(?=\{)", "", text)
-    plain = " ".join(plain.replace("{", " ").replace("}", " ").split()).strip(" .")
-    if not re.fullmatch(r"[^\W_]+(?:[ '\-][^\W_]+){0,30}", plain):
-        return None
-    words = plain.casefold().split()
-    named = [word for word in words if len(word) > 3 and word.isalpha() and not _is_math(word)]
-    alone = len(words) == 1 and words[0] in _ALONE
-    return (
-        " ".join(words)
-        if ((named and not words[0][0].isdigit()) or alone) and not ({"and", "or"} & set(words))
-        else None
-    )
-
-
-_ALONE = frozenset(["yes", "no", "odd", "even", "true", "false", "none"])
-
-
-def _is_math(word: str) -> bool:
-    first = tokens(word)
-    return bool(first) and first[0].kind != "word"
-
-
 def _based(digits: str, base: int) -> Node:
     try:
         int(digits, base)
@@ -102,12 +81,11 @@ def _based(digits: str, base: int) -> Node:
     return Node("based", value=(digits.upper().lstrip("0") or "0", base))
 
 
-class _Parser:
+class _Parser(Cursor):
     """One reading of one list of tokens."""
 
     def __init__(self, source: list[Token]) -> None:
-        self._tokens = source
-        self._position = 0
+        super().__init__(source)
         self._depth = 0
         self._bars = 0
         self._nodes = 0
@@ -191,18 +169,18 @@ class _Parser:
     # Operators with a rule of their own.
 
     def _list(self, left: Node, binding: int) -> Node:
-        items = [left]
+        items, separators = [left], {self._peek_value(-1)}
         while True:
-            while self._peek_value() in (",", "and", "or", ";"):
-                self._position += 1
+            while self._peek_value() in SEPARATORS:
+                separators.add(self._next().value)
             following = self._peek()
             if following is None or following.value in (")", "]", "}", "}}"):
                 break
             items.append(self._expression(binding))
             if POWER.get(self._peek_value(), 0) != binding:
                 break
-            self._position += 1
-        return Node("list", tuple(items)) if len(items) > 1 else left
+            separators.add(self._next().value)
+        return joined(tuple(items), separators) if len(items) > 1 else left
 
     def _relation(self, left: Node, operator: str) -> Node:
         right = self._expression(30)
@@ -418,40 +396,9 @@ class _Parser:
         matrix = Node("matrix", tuple(rows))
         return Node("func", (matrix,), "det") if name == "vmatrix" else matrix
 
-    # Tokens.
-
     def _group(self) -> Node:
         """An argument: a group in braces or parentheses, or one token."""
         if self._peek_value() == "-":
             self._position += 1
             return Node("neg", (self._group(),))
         return self._expression(94)
-
-    def _raw_group(self) -> str:
-        """The text of a group in braces, or one token, as a name."""
-        token = self._next()
-        if token.value != "{":
-            return token.value
-        parts: list[str] = []
-        while (token := self._next()).value != "}":
-            parts.append(token.value)
-            if token.value == "{" or len(parts) > 40:
-                raise UnparsableError("a subscript too complex")
-        return "".join(parts)
-
-    def _peek(self) -> Token | None:
-        return self._tokens[self._position] if self._position < len(self._tokens) else None
-
-    def _peek_value(self, ahead: int = 0) -> str:
-        index = self._position + ahead
-        return self._tokens[index].value if index < len(self._tokens) else ""
-
-    def _next(self) -> Token:
-        if self._position >= len(self._tokens):
-            raise UnparsableError("it ends too early")
-        self._position += 1
-        return self._tokens[self._position - 1]
-
-    def _expect(self, value: str) -> None:
-        if self._next().value != value:
-            raise UnparsableError(f"{value!r} is missing")

@@ -68,7 +68,10 @@ async def score_one(verifier: Verifier, completion: str, row: Row) -> Score:
     """The score of one completion, on the running event loop.
 
     A verifier that has a coroutine method ``ascore(completion, row)`` is awaited through it; its
-    plain call is for use without an event loop, and may block.
+    plain call is for use without an event loop, and may block. A plain synchronous function runs
+    here, on the loop: while it computes nothing else does, and one that hangs hangs everything.
+    Write it async, give it an ``ascore``, or use :func:`score_many`, which runs it in a worker
+    process that can be killed.
 
     Args:
         verifier: Anything that :data:`~rl_verifiers.score.Verifier` describes.

@@ -26,8 +26,8 @@ _OPERATORS = {
     "leqslant": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "ne": "≠", "neq": "≠", "lt": "<",
     "gt": ">", "cup": "∪", "cap": "∩", "setminus": "∖", "backslash": "∖", "in": "∈", "approx": "≈",
     "equiv": "=", "colon": ":", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "langle": "⟨",
-    "rangle": "⟩", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "and": "&&",
-    "lor": ",", "land": ",", "vee": ",", "to": "→", "Rightarrow": "→", "rightarrow": "→",
+    "rangle": "⟩", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "and": "and",
+    "lor": "or", "land": "and", "vee": "or", "to": "→", "Rightarrow": "→", "rightarrow": "→",
     "circ": "°", "degree": "°", "prime": "'",
 }  # fmt: skip
 _SPELT = {"**": "^", "<=": "≤", ">=": "≥", "!=": "≠", "==": "=", "\\{": "{{", "\\}": "}}",
