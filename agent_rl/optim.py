@@ -33,7 +33,7 @@ def make_optimizer(
 
 
 def lr_factor(config: OptimizerConfig, update: int, total: int) -> float:
-    """Learning rate of update number ``update`` (from 0) of ``total``, as a fraction of the peak."""
+    """Learning rate of update ``update`` (from 0) of ``total``, as a fraction of the peak."""
     if update < config.warmup_steps:
         return (update + 1) / config.warmup_steps
     span = max(1, total - config.warmup_steps)

@@ -1,4 +1,4 @@
-"""Segments to tensors: prompts that a group shares are laid down once, rows are padded to their kin.
+"""Segments to tensors: a prompt that a group shares is laid down once, rows are padded to their kin.
 
 A row holds *blocks*; a block is a shared prefix followed by branches, each of which sees the prefix
 and itself only::
@@ -72,7 +72,7 @@ def pack(
 ) -> list[MicroBatch]:
     """Micro-batches that together hold every target of ``segments`` exactly once.
 
-    A segment's targets are its sampled tokens; a segment with none (a value is wanted after its last
+    A segment's targets are its sampled tokens; one with none (a value is wanted after its last
     token) has one target whose token is 0 and means nothing.
 
     Args:

@@ -1,4 +1,4 @@
-"""The policy that KL regularization holds on to: a frozen copy, the base under LoRA, or a refreshed one."""
+"""What KL regularization holds on to: a frozen copy, the base under LoRA, or a refreshed one."""
 
 from __future__ import annotations
 

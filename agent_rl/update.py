@@ -98,7 +98,9 @@ def update_policy(
         for part in _parts(config, len(batch.trajectories), seed_of(config.run.seed, step, epoch)):
             weights_t = _token_weights(config, batch, part)
             for micro in _micro_batches(config, batch, part, targets):
-                loss = _loss(config.algorithm, policy, reference, micro, targets, batch, weights_t, stats)
+                loss = _loss(
+                    config.algorithm, policy, reference, micro, targets, batch, weights_t, stats
+                )
                 loss.backward()
             norm, taken = step_optimizer(optimizer, config.optimizer, update, total)
             stats.total("optim/grad_norm", norm)
