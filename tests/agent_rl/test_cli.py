@@ -256,10 +256,10 @@ def test_play_goes_on_in_the_next_line_after_a_backslash(run, tmp_path):
     (tmp_path / "echo.py").write_text(
         "from rl_envs import Task, TextEnv\n"
         "class Echo(TextEnv):\n"
-        "    tasks = [Task('a', '[red]not markup[/red] :smile:')]\n"
+        "    tasks = [Task('a', '\\x1b[31m[red]not markup[/red] :smile:')]\n"
         "    def score(self, completion, row):\n"
         "        return completion == 'one\\ntwo \\\\nabla'\n"
     )
     _, out, _ = run("play", tmp_path / "echo.py", stdin="one\\\ntwo \\nabla\n")
-    assert "user: [red]not markup[/red] :smile:" in out
+    assert r"user: \x1b[31m[red]not markup[/red] :smile:" in out
     assert "reward 1" in out

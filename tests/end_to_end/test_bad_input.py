@@ -489,10 +489,11 @@ def test_interrupted_evaluation_keeps_what_was_played(trained, tmp_path):
     assert not (tmp_path / "results/results.json").exists()
 
 
-def test_a_reader_that_is_gone_makes_no_noise():
+@pytest.mark.parametrize("words", [("envs",), ("envs", "--json")])
+def test_a_reader_that_is_gone_makes_no_noise(words):
     read, write_end = os.pipe()
     os.close(read)
-    listing = process("envs", stdout=write_end)
+    listing = process(*words, stdout=write_end)
     os.close(write_end)
     assert listing.communicate(timeout=60)[1] == ""
     assert listing.returncode == 1
