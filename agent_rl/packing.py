@@ -1,4 +1,4 @@
-"""Segments to tensors: a prompt that a group shares is laid down once, rows are padded to their kin.
+"""Segments to tensors: a prompt that a group shares is laid down once, rows padded to their kin.
 
 A row holds *blocks*; a block is a shared prefix followed by branches, each of which sees the prefix
 and itself only::
