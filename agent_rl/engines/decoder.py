@@ -18,6 +18,7 @@ from agent_rl.engines.sampling import draw, uniforms
 from agent_rl.errors import UserError
 
 _ATTENTION = ("eager", "sdpa")
+_NONE = torch.empty(0, dtype=torch.long)
 
 
 class Decoder:
@@ -118,7 +119,8 @@ class Decoder:
                 chunk = ids[:, start : start + self._prefill_tokens]
                 positions = np.arange(start, start + chunk.shape[1])
                 self._cache.window.first, self._cache.window.start = first, start
-                self._forward(chunk, np.broadcast_to(positions, chunk.shape), positions[None])
+                positions_of = np.broadcast_to(positions, chunk.shape)
+                self._forward(chunk, positions_of, positions[None], keep=_NONE)
             first += len(batch)
 
     def _decode(self) -> Tensor:
@@ -131,9 +133,22 @@ class Decoder:
         return logits[:, -1].float()
 
     def _forward(
-        self, ids: NDArray[np.int64], positions: NDArray[np.int64], queries: NDArray[np.int64]
+        self,
+        ids: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        queries: NDArray[np.int64],
+        *,
+        keep: int | Tensor = 1,
     ) -> Tensor:
-        """One pass over [rows, tokens]; ``queries`` [rows or 1, tokens]: positions to mask for."""
+        """One pass over [rows, tokens].
+
+        Args:
+            ids: [rows, tokens].
+            positions: [rows, tokens].
+            queries: [rows or 1, tokens], positions to mask for.
+            keep: Which positions get logits: the last one, or none while prefilling (the output
+                layer of a large vocabulary would cost more than the prompt).
+        """
         self._cache.window.width = int(queries.max()) + 1
         query = self._on_device(queries)
         masks = {kind: self._mask(query, window) for kind, window in self._windows.items()}
@@ -143,7 +158,7 @@ class Decoder:
             attention_mask=masks if len(masks) > 1 else next(iter(masks.values())),
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=keep,
         ).logits
         return logits
 
