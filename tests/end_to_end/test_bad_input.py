@@ -443,7 +443,7 @@ def process(*words, **options):
     paths = os.pathsep.join(path for path in sys.path if path)
     return subprocess.Popen(
         [sys.executable, "-m", "agent_rl.cli", *map(str, words)],
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": ""},
         stderr=subprocess.PIPE,
         text=True,
         **options,
