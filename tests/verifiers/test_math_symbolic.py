@@ -97,6 +97,18 @@ def test_algebra_decides_where_no_point_lies_in_the_domain(found, status):
     assert judged("\\sqrt{4x-4000}", found) == status
 
 
+def test_values_outside_the_real_domain_refute_nothing():
+    assert judged("\\sqrt{xy}", "\\sqrt x\\sqrt y") == "correct"
+    assert judged("\\sqrt{xy}", "\\sqrt x+\\sqrt y") == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("found", "status"), [("\\sin^{40}(x)+t-t", "correct"), ("\\sin^{41}(x)+t-t", "wrong")]
+)
+def test_small_values_left_over_from_large_ones(found, status):
+    assert judged("\\sin^{40}(x)", found) == status
+
+
 def test_a_symbol_may_be_negative():
     assert vanishes(parse_answer("\\sqrt{x^2}"), parse_answer("x")) is True
     assert judged("\\sqrt{x^2}", "x") == "wrong"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from rl_verifiers.answers import EXACT_DIGITS, rounding_slack, same_number
 from rl_verifiers.expressions import Node, NotExactError, OverLimitError, exact, parts, symbols
@@ -37,7 +37,16 @@ MAX_MAGNITUDE = 100_000
 _POINTS, _AGREEING = 24, 4
 
 Precision = tuple[int, int]
-Point = Mapping[str, Fraction]
+
+
+class Point(NamedTuple):
+    """Where to evaluate: the values of the symbols, and whether only real numbers may occur."""
+
+    coordinates: Mapping[str, Fraction] = {}
+    is_real: bool = False
+
+
+NOWHERE = Point()
 
 
 class UndecidedError(ValueError):
@@ -68,19 +77,18 @@ class NumericOracle:
 
     def order(self, left: Node, right: Node) -> int:
         """See :class:`~rl_verifiers.answers.Oracle`."""
-        values = _values((left, right), {}, COARSE[1])
+        values = _values((left, right), NOWHERE, COARSE[1])
         if any(map(_is_complex, values)):
             raise UndecidedError("no order among complex numbers")
         if _agree(left, right, COARSE):
             if _confirmed(left, right):
                 return 0
-            values = _values((left, right), {}, _fine(left, right)[1])
+            values = _values((left, right), NOWHERE, _fine(left, right)[1])
         return 1 if values[0].real > values[1].real else -1
 
     def ratio_sign(self, left: Node, right: Node) -> int:
         """See :class:`~rl_verifiers.answers.Oracle`."""
-        names = symbols(left) | symbols(right)
-        for point in reversed(list(_points(names))):
+        for point in reversed(list(_points(left, right))):
             try:
                 top, bottom = _values((left, right), point, COARSE[1])
             except UndefinedError:
@@ -98,7 +106,7 @@ class NumericOracle:
             except NotExactError:
                 continue
             if slack is not None:
-                one, other = _values((left, right), {}, _fine(left, right)[1])
+                one, other = _values((left, right), NOWHERE, _fine(left, right)[1])
                 return bool(abs(one - other) * slack.denominator <= slack.numerator)
         return False
 
@@ -111,7 +119,7 @@ def _crossed(left: Node, right: Node, point: Point) -> Iterator[tuple[Node, Node
 
 def _at(node: Node, point: Point) -> Node:
     if node.op == "sym":
-        return Node("num", value=point[node.value])
+        return Node("num", value=point.coordinates[node.value])
     return node._replace(args=tuple(_at(part, point) for part in node.args))
 
 
@@ -158,14 +166,11 @@ def _rationals(node: Node) -> Iterator[Fraction]:
 def _agree(left: Node, right: Node, precision: Precision) -> bool:
     """Whether two expressions coincide at every point where both are defined."""
     names = symbols(left) | symbols(right)
-    is_real = bool(names) and not (_has_i(left) or _has_i(right))
     agreeing = 0
-    for point in _points(names) if names else [{}]:
+    for point in _points(left, right) if names else [NOWHERE]:
         try:
             pairs = [_values((left, right), point, digits) for digits in precision]
         except UndefinedError:
-            continue
-        if is_real and any(_is_complex(value) for pair in pairs for value in pair):
             continue
         if not _coincide(pairs, precision):
             return False
@@ -175,35 +180,39 @@ def _agree(left: Node, right: Node, precision: Precision) -> bool:
     raise UndecidedError("undefined at too many points" if names else "it has no value")
 
 
-def _points(names: frozenset[str]) -> Iterator[Point]:
-    """Points with fixed pseudo-random coordinates: positive ones first, then of either sign."""
+def _points(left: Node, right: Node) -> Iterator[Point]:
+    """Points with fixed pseudo-random coordinates: positive ones first, then of either sign.
+
+    Unless i occurs, all is real: a point where a root or logarithm is not lies outside the domain.
+    """
+    names = sorted(symbols(left) | symbols(right))
+    is_real = not any(part == Node("const", value="i") for x in (left, right) for part in parts(x))
     generator = random.Random(20_260_101)
     for index in range(_POINTS):
         sizes = (3, 12) if index % 3 else (1, 1)
-        point = {}
-        for name in sorted(names):
+        coordinates = {}
+        for name in names:
             value = Fraction(generator.randrange(1, 10**6) * sizes[1], sizes[0] * 10**6)
-            point[name] = value if index % 4 < 2 or generator.random() < 0.5 else -value
-        yield point
+            is_positive = index % 4 < 2 or generator.random() < 0.5
+            coordinates[name] = value if is_positive else -value
+        yield Point(coordinates, is_real)
 
 
 def _coincide(pairs: list[list[Any]], precision: Precision) -> bool:
     """Whether the difference vanishes as precision grows.
 
     A true zero is rounding noise, which shrinks by the factor that the precision grows by; a small
-    number that is not zero stays.
+    number that is not zero stays. The first look also passes what is small beside one, whatever
+    the values are: they may be the rest of larger ones.
     """
     low, high = (abs(pair[0] - pair[1]) for pair in pairs)
     noise, shrinkage = (_power_of_ten(n) for n in (12 - precision[1], 10 - precision[1] // 2))
-    return bool(high == 0 or high <= max(map(abs, pairs[1])) * noise or high <= low * shrinkage)
+    scale = max(*map(abs, pairs[1]), int(precision == COARSE))
+    return bool(high == 0 or high <= scale * noise or high <= low * shrinkage)
 
 
 def _power_of_ten(exponent: int) -> Any:
     return import_module("mpmath").mpf(10) ** exponent  # a float would be zero below 1e-324
-
-
-def _has_i(node: Node) -> bool:
-    return any(part == Node("const", value="i") for part in parts(node))
 
 
 def _is_complex(value: Any) -> bool:
@@ -227,7 +236,7 @@ def _evaluated(node: Node, point: Point, digits: int) -> Any:
 
 def _value(node: Node, point: Point, mp: Any) -> Any:
     if node.op in ("num", "based", "sym"):
-        return _number(point[node.value] if node.op == "sym" else exact(node), mp)
+        return _number(point.coordinates[node.value] if node.op == "sym" else exact(node), mp)
     if node.op == "const" and node.value in ("pi", "e", "i"):
         return {"pi": mp.pi, "e": mp.e, "i": mp.mpc(0, 1)}[node.value] * 1
     if node.op == "func" and node.value == "det":
@@ -238,7 +247,10 @@ def _value(node: Node, point: Point, mp: Any) -> Any:
     rule = _OPERATIONS.get(node.op) or _FUNCTIONS.get(node.value)
     if rule is None:
         raise UndefinedError(node.op)
-    return _bounded(rule(mp, *values), mp)
+    value = _bounded(rule(mp, *values), mp)
+    if point.is_real and _is_complex(value):
+        raise UndefinedError
+    return value
 
 
 def _number(value: Fraction, mp: Any) -> Any:
