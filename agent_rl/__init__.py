@@ -22,7 +22,18 @@ _NAMES = {
     "play_groups": "agent_rl.rollout",
     "UserError": "agent_rl.errors",
 }
-__all__ = [*_NAMES, "__version__"]
+__all__ = [
+    "EvalConfig",
+    "RLConfig",
+    "SFTConfig",
+    "Sampling",
+    "TorchEngine",
+    "UserError",
+    "__version__",
+    "load_recipe",
+    "play_groups",
+    "run_recipe",
+]
 
 
 def __getattr__(name: str) -> Any:

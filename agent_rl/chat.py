@@ -31,11 +31,16 @@ class Chat:
 
     def __init__(self, tokenizer: Any, template: str | None = None) -> None:
         if template is not None:
-            tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
+            tokenizer.chat_template = _read(template)
         if not tokenizer.chat_template:
             raise UserError(
                 f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template; "
                 "give one with model.chat_template=FILE.jinja"
+            )
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no end-of-sequence "
+                "token (eos_token), so no answer could end"
             )
         self.tokenizer = tokenizer
 
@@ -104,3 +109,10 @@ class Chat:
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def _read(template: str) -> str:
+    try:
+        return Path(template).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"model.chat_template: cannot read {template}: {error}") from error

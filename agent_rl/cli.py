@@ -120,10 +120,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _users() -> tuple[type[Exception], ...]:
     """Errors that are one line for the user, rather than a defect of ours."""
+    from agent_rl.errors import UserError  # noqa: PLC0415
     from rl_envs.tasks import DataError  # noqa: PLC0415
     from rl_verifiers.score import VerifierError  # noqa: PLC0415
-
-    from agent_rl.errors import UserError  # noqa: PLC0415
 
     return UserError, DataError, VerifierError, OSError
 

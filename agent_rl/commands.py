@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import rl_envs
-import rl_verifiers
 from rich.console import Console as Terminal
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from rich.text import Text
 
+import rl_envs
+import rl_verifiers
 from agent_rl.errors import UserError
 from agent_rl.overrides import parse_overrides, put
 from agent_rl.runs import write_atomically

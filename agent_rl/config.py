@@ -187,10 +187,11 @@ class RLConfig:
         group_size: Episodes of each task.
         updates_per_step: Optimiser updates on each batch: the batch is split in this many.
         epochs: Passes over each batch.
-        micro_tokens: Most tokens (padding included) in one forward pass; changes memory and speed, nothing else.
-        share_prompts: Compute the prompt that a group shares once; needs attention that takes a 4-D mask.
+        micro_tokens: Most tokens (padding included) in one forward pass; changes memory and speed,
+            nothing else.
+        share_prompts: Compute the prompt that a group shares once.
         drop_zero_advantage: Leave samples without advantage out of the backward pass, and their KL
-            term with them. None: only where that changes nothing (no KL and no entropy in the loss).
+            term with them. None: only where that changes nothing (no KL, no entropy in the loss).
         on_truncation: A completion cut at the token limit earns 0 ("zero"), is judged as it
             stands ("score"), or is left out of training ("mask").
         reference_refresh: Steps after which the KL reference becomes the present policy; 0 never.

@@ -14,8 +14,8 @@ from agent_rl.errors import UserError
 def convert(source: str, out: str) -> dict[str, Any]:
     """Dequantize a GGUF model to float32 safetensors with its tokenizer and chat template.
 
-    transformers marks a model read from GGUF as quantized and refuses to save it, so the weights are
-    moved into a fresh model of the same configuration.
+    transformers marks a model read from GGUF as quantized and refuses to save it, so its weights
+    are moved into a fresh model of the same configuration.
 
     Args:
         source: A ``.gguf`` file, or ``package:NAME`` for the one inside an installed package.

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import rl_envs
 from rich.console import Console as Terminal
 from rich.text import Text
-from rl_envs.types import Message
 
+import rl_envs
 from agent_rl.errors import UserError
 from agent_rl.overrides import parse_overrides, put
 from agent_rl.runs.text import clean
+from rl_envs.types import Message
 
 
 def play(

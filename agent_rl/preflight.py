@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from rl_envs import DataError, TextEnv, make
-from rl_verifiers import VerifierError, score_sync
-
 from agent_rl import models
 from agent_rl.config import EnvConfig, SFTConfig, StageConfig
 from agent_rl.errors import UserError
+from agent_rl.runs.trackers import check_trackers
 from agent_rl.stages import rl, sft
 from agent_rl.stages.evaluate import held_out
+from rl_envs import DataError, TextEnv, make
+from rl_verifiers import VerifierError, score_sync
 
 MOST_TASKS = 100_000  # looked at for a missing answer
 
@@ -32,6 +32,7 @@ def check_stage(config: StageConfig, prefix: str = "", unborn: Collection[str] =
         UserError: One line that names the setting.
     """
     start = f"{prefix}." if prefix else ""
+    check_trackers(config.run.trackers)
     if str(config.model.path) not in unborn:
         with located(prefix):
             models.check(config.model)

@@ -14,6 +14,7 @@ from agent_rl.errors import UserError
 from agent_rl.loading import Recipe, stage_tree
 from agent_rl.preflight import check_stage
 from agent_rl.runs import Console, RunFolder, build_report
+from agent_rl.runs.trackers import tracked
 from agent_rl.stages import rl, sft
 
 # Settings that may differ when a run goes on: none of them changes what was done before.
@@ -156,9 +157,9 @@ def _run_stage(
 ) -> dict[str, Any]:
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    if isinstance(config, RLConfig):
-        return rl.run(config, folder, show, resume=resume)
-    return sft.run(config, folder, show, resume=resume)
+    run = rl.run if isinstance(config, RLConfig) else sft.run
+    with tracked(folder, config.run.trackers, stage_tree(config)) as followed:
+        return run(config, followed, show, resume=resume)  # type: ignore[arg-type]
 
 
 def _whole_summary(recipe: Recipe, summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:

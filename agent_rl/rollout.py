@@ -77,7 +77,9 @@ async def play_groups(
         async with gate:
             trajectory = Trajectory(task.name, str(task.index), first_group + number, sample)
             drawn = seed_of(seed, first_group + number, sample)
-            await _play(engine, chat, task, replace(sampling, seed=drawn), trajectory, on_truncation)
+            await _play(
+                engine, chat, task, replace(sampling, seed=drawn), trajectory, on_truncation
+            )
         if on_done is not None:
             on_done(trajectory)
         return trajectory
@@ -131,8 +133,8 @@ async def _play(
                 prompt = chat.prompt_ids([*_system(trajectory), *observation])
             else:
                 prompt = chat.next_prompt_ids(prompt, completion.token_ids, observation)
-        if trajectory.truncated:
-            trajectory.final_prompt_ids = tuple(prompt)
+        if trajectory.truncated and len(prompt) <= engine.context_length:
+            trajectory.final_prompt_ids = tuple(prompt)  # else no value can be asked for there
     except PromptTooLong as error:
         if not trajectory.turns:
             raise UserError(
@@ -165,7 +167,7 @@ def _note_score(trajectory: Trajectory, info: dict[str, Any]) -> None:
 
 
 async def _score_group(task: Assignment, members: Sequence[Trajectory]) -> None:
-    """Let the group verifier see all completions of a task; its verdicts replace the last rewards."""
+    """Let the group verifier see all completions of a task; its verdicts are the last rewards."""
     judged = [t for t in members if t.turns and not t.error and not t.cut]
     texts = [t.turns[-1].text for t in judged]
     row = task.env.tasks[task.index].row()

@@ -1,4 +1,4 @@
-"""Evaluation on a split that training never sees: greedy accuracy, pass@k, majority@k, intervals."""
+"""Evaluation on a split that training never sees: accuracy, pass@k, majority@k, intervals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from rl_verifiers import extract
 EVAL_SEED = 20_011  # mixed into every evaluation seed, so that none equals a training seed
 
 
-EXAMPLES = 3
+EXAMPLES = 3  # completions shown before and after
+LOOKED_AT = 8  # tasks by which two splits are told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class HeldOut:
     on_done: Callable[[Trajectory], None] | None = None
 
     async def play(self, engine: Engine, chat: Chat, *, greedy: bool) -> list[Trajectory]:
-        """Every task once (greedy) or ``samples`` times; episodes that we failed to judge are out."""
+        """Every task once (greedy) or ``samples`` times; what we failed to judge is left out."""
         played = await play_groups(
             engine,
             chat,
@@ -103,8 +104,7 @@ def held_out(config: RLConfig) -> HeldOut | None:
         return None
     assignments: list[Assignment] = []
     for env in config.envs:
-        if env.options.get("split", "train") == wanted.split:
-            raise UserError(f"evaluation.split: {env.id} trains on {wanted.split!r} itself")
+        _refuse_training_tasks(env, wanted.split)
         share = max(1, wanted.tasks // len(config.envs))
         assignments += _assignments(env, wanted.split, share, seed_of(EVAL_SEED, config.run.seed))
     return HeldOut(
@@ -114,6 +114,20 @@ def held_out(config: RLConfig) -> HeldOut | None:
         seed_of(EVAL_SEED, config.run.seed, 1),
         config.on_truncation,
     )
+
+
+def _refuse_training_tasks(env: EnvConfig, split: str) -> None:
+    """Raise when the held-out split is the training split, by name or by its first tasks."""
+    trained = env.options.get("split", "train")
+    if trained == split:
+        raise UserError(f"evaluation.split: {env.id} trains on {split!r} itself")
+    train, test = (make(env.id, **{**env.options, "split": s}).tasks for s in (trained, split))
+    shown = min(train.size or LOOKED_AT, test.size or LOOKED_AT, LOOKED_AT)
+    if all(train[i].id == test[i].id for i in range(shown)):
+        raise UserError(
+            f"evaluation.split: {env.id} has the same tasks in {trained!r} and {split!r}; let its "
+            "load_tasks(split) give two sets (rl_envs.hash_split), or set evaluation.tasks=0"
+        )
 
 
 def run(

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from agent_rl import algorithms, checkpoint, models
 from agent_rl.chat import Chat
+from agent_rl.clock import Clock
 from agent_rl.config import RLConfig
 from agent_rl.engines import Sampling, TorchEngine
 from agent_rl.errors import UserError
@@ -71,7 +70,7 @@ def run(
         The summary, as in ``summary.json``.
 
     Raises:
-        UserError: A setting, a task or a model that cannot work; before the first step where possible.
+        UserError: A setting, a task or a model that cannot work; before the first step if possible.
     """
     test = held_out(config)
     state = set_up(config)
@@ -195,7 +194,7 @@ def train_step(
 
 
 async def collect(config: RLConfig, state: State) -> list[Trajectory]:
-    """Episodes of ``prompts_per_step`` tasks; with dynamic sampling, of tasks whose rewards differ."""
+    """Episodes of ``prompts_per_step`` tasks; with dynamic sampling, whose rewards differ."""
     played: list[Trajectory] = []
     dynamic = config.algorithm.dynamic_sampling
     for attempt in range(MAX_ROUNDS if dynamic else 1):
@@ -344,7 +343,7 @@ def evaluate(
 
 
 def is_due(step: int, every: int, last: int = -1) -> bool:
-    """Whether something done every ``every`` steps (0: never, or at the last) is due after ``step``."""
+    """Whether what is done every ``every`` steps (0: never), and at the last, is due now."""
     return step == last or (every > 0 and step % every == 0)
 
 
@@ -389,22 +388,3 @@ def restore(state: State, folder: RunFolder) -> None:
     state.before, state.after = content["before"], content["after"]
     checkpoint.set_random_state(content["random"])
     state.engine.load_weights(None)
-
-
-class Clock:
-    """Seconds spent in each named part of a step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._start = time.perf_counter()
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-    def metrics(self) -> dict[str, float]:
-        """``time/<name>`` of each part and ``time/step`` of all."""
-        parts = {f"time/{name}": seconds for name, seconds in self.seconds.items()}
-        return {**parts, "time/step": time.perf_counter() - self._start}

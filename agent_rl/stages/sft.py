@@ -187,11 +187,12 @@ def _shares(data: DataConfig, env: TextEnv) -> dict[str, float]:
         UserError: A style that the environment does not have, or shares that are no shares.
     """
     assert data.env is not None
-    styles = data.styles or {style: 1.0 for style in env.styles[:1]}
+    styles = data.styles or dict.fromkeys(env.styles[:1], 1.0)
     unknown = [style for style in styles if style not in env.styles]
     if unknown or not styles:
         raise UserError(
-            f"data.styles: {data.env.id} demonstrates {list(env.styles)}, not {unknown or 'anything'}"
+            f"data.styles: {data.env.id} demonstrates {list(env.styles)}, "
+            f"not {unknown or 'anything'}"
         )
     if min(styles.values()) < 0 or sum(styles.values()) <= 0:
         raise UserError(f"data.styles: {styles} must be shares of 0 or more, and not all 0")

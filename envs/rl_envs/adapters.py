@@ -6,10 +6,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rl_verifiers.extract import boxed
-
 from rl_envs.tasks import DataError, content_id
 from rl_envs.types import Message, Task
+from rl_verifiers.extract import boxed
 
 Row = Mapping[str, Any]
 

@@ -11,14 +11,14 @@ from typing import Any, ClassVar, Literal, Self
 
 import gymnasium
 import numpy as np
-import rl_verifiers
 from gymnasium.error import ResetNeeded
-from rl_verifiers.score import Row, Score, Verdict, Verifier
 
+import rl_verifiers
 from rl_envs.driver import wait
 from rl_envs.spaces import ChatSpace, TextSpace, action_text
 from rl_envs.tasks import DataError, as_tasks
 from rl_envs.types import Action, Message, Observation, Task, TaskSource
+from rl_verifiers.score import Row, Score, Verdict, Verifier
 
 VerifierSpec = str | Mapping[str, Any] | Verifier
 """A verifier's name, ``{"name": ..., **options}``, or the verifier itself."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
+
 from agent_rl import models
 from agent_rl.chat import Chat
 from agent_rl.config import TinyModel
@@ -20,7 +21,9 @@ class ScriptedEngine:
     policy_version = 0
     context_length = 10_000
 
-    def __init__(self, chat: Chat, say: Callable[[str, Sampling], str], *, stop: bool = True) -> None:
+    def __init__(
+        self, chat: Chat, say: Callable[[str, Sampling], str], *, stop: bool = True
+    ) -> None:
         self.chat, self.say, self.stop = chat, say, stop
         self.requests: list[tuple[list[int], Sampling]] = []
 
@@ -38,5 +41,5 @@ def chat() -> Chat:
 
 @pytest.fixture
 def scripted(chat: Chat) -> Callable[..., ScriptedEngine]:
-    """``scripted(say)``: an engine that answers with what ``say(prompt_text, sampling)`` returns."""
+    """``scripted(say)``: an engine that answers ``say(prompt_text, sampling)``."""
     return partial(ScriptedEngine, chat)

@@ -1,6 +1,7 @@
 """What was sampled is never tokenized again; templates only ever render what is new."""
 
 import pytest
+
 from agent_rl.chat import Chat
 from agent_rl.errors import UserError
 
@@ -8,7 +9,9 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-REFUSES_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+REFUSES_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+)
 
 
 def chatml(chat: Chat) -> Chat:
@@ -39,7 +42,7 @@ def test_next_context_reads_as_the_template_would_write_it(chat, ended):
 
 def test_a_tokenizer_without_a_template_is_refused(chat):
     chat.tokenizer.chat_template = None
-    with pytest.raises(UserError, match="no chat template; give one with model.chat_template"):
+    with pytest.raises(UserError, match=r"no chat template; give one with model\.chat_template"):
         Chat(chat.tokenizer)
 
 
@@ -47,10 +50,23 @@ def test_a_template_from_a_file_replaces_the_tokenizers(chat, tmp_path):
     file = tmp_path / "t.jinja"
     file.write_text("{% for m in messages %}{{ m['content'] }}={% endfor %}")
     replaced = Chat(chat.tokenizer, str(file))
-    assert replaced.tokenizer.decode(replaced.prompt_ids([{"role": "user", "content": "1"}])) == "1="
+    assert (
+        replaced.tokenizer.decode(replaced.prompt_ids([{"role": "user", "content": "1"}])) == "1="
+    )
 
 
 def test_a_role_the_template_refuses_is_one_clear_line(chat):
     chat.tokenizer.chat_template = REFUSES_SYSTEM
     with pytest.raises(UserError, match="refuses the roles \\['system'\\]: no system"):
         chat.prompt_ids([{"role": "system", "content": "be brief"}])
+
+
+def test_a_missing_template_file_is_one_clear_line(chat):
+    with pytest.raises(UserError, match=r"model\.chat_template: cannot read no\.jinja"):
+        Chat(chat.tokenizer, "no.jinja")
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(chat):
+    chat.tokenizer.eos_token = None
+    with pytest.raises(UserError, match="no end-of-sequence token"):
+        Chat(chat.tokenizer)

@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
+
 import rl_envs
 import rl_verifiers
-
 from agent_rl import cli, settings_table
 
 HEAVY = (

@@ -7,8 +7,6 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from rl_envs import Mixture
-from rl_verifiers import Score
 
 from agent_rl.algorithms import preset
 from agent_rl.config import (
@@ -26,6 +24,8 @@ from agent_rl.rollout import seed_of
 from agent_rl.stages import evaluate
 from agent_rl.stages.evaluate import _sampled_figures, held_out
 from agent_rl.trajectory import Trajectory, Turn
+from rl_envs import Mixture
+from rl_verifiers import Score
 
 TINY = TinyModel(hidden_size=16, layers=1, heads=2, intermediate_size=16, context=64)
 ARITHMETIC = EnvConfig("text/Arithmetic-v0", options={"terms": 3})
@@ -210,3 +210,15 @@ def test_endless_tasks_need_a_number():
     config = EvalConfig(ModelConfig(tiny=TINY), (endless,), tasks=0)
     with pytest.raises(UserError, match="endless tasks; say how many to evaluate with tasks=N"):
         evaluate.run(config)
+
+
+def test_an_environment_with_the_same_tasks_in_every_split_is_refused(tmp_path):
+    file = tmp_path / "one_list.py"
+    file.write_text(
+        "from rl_envs import Task, TextEnv\n"
+        "class OneList(TextEnv):\n"
+        "    verifier = 'exact'\n"
+        "    tasks = [Task('a', '1', '1'), Task('b', '2', '2')]\n"
+    )
+    with pytest.raises(UserError, match="has the same tasks in 'train' and 'test'"):
+        held_out(settings(EnvConfig(str(file))))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from rl_verifiers.score import VerifierError
 
 from agent_rl.algorithms import preset
 from agent_rl.config import (
@@ -26,6 +25,7 @@ from agent_rl.experience import assign_credit, gather
 from agent_rl.runs import RunFolder
 from agent_rl.stages import rl
 from agent_rl.trajectory import Trajectory, Turn
+from rl_verifiers.score import VerifierError
 
 LAMBDA = 0.8
 PPO = preset("ppo", gae_lambda=LAMBDA, whiten_advantages=False, kl={"coef": 0.0})

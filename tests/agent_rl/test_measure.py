@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from rl_verifiers import Score
 
 from agent_rl.experience import Credit, gather
 from agent_rl.measure import credit_metrics, episode_row, rollout_metrics, rollout_rows
 from agent_rl.trajectory import Trajectory, Turn
+from rl_verifiers import Score
 
 
 def episode(group, sample, sampled, reward, **fields) -> Trajectory:

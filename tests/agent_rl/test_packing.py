@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from agent_rl.packing import pack
-from agent_rl.policy import Policy
-from agent_rl.trajectory import Segment, Trajectory, Turn, segments
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from agent_rl.packing import pack
+from agent_rl.policy import Policy
+from agent_rl.trajectory import Segment, Trajectory, Turn, segments
 
 
 def llama(vocabulary: int = 23) -> torch.nn.Module:
@@ -30,7 +31,9 @@ def gpt2(vocabulary: int = 23) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def naive_logprobs(model: torch.nn.Module, segment: Segment, temperature: float = 1.0) -> list[float]:
+def naive_logprobs(
+    model: torch.nn.Module, segment: Segment, temperature: float = 1.0
+) -> list[float]:
     """Each sampled token from one plain forward pass over that sequence alone."""
     logits = model(torch.tensor([segment.ids])).logits[0] / temperature
     logprobs = logits.log_softmax(-1)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from agent_rl.engines import PromptTooLong, Sampling
 from agent_rl.errors import UserError
 from agent_rl.experience import gather
@@ -138,3 +139,11 @@ def test_a_group_verifier_sees_all_completions_of_a_task(chat, scripted):
     played = play(Sums(group_verifier=shortest), engine, chat)
     assert sorted(seen) == [(("2", "222"), "2"), (("4", "44"), "4")]
     assert [t.total_reward for t in played] == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_no_bootstrap_is_asked_for_where_the_context_is_full(chat, scripted):
+    engine = scripted(lambda *_: "ok")
+    engine.context_length = 20
+    (truncated, *_) = play(Counting(), engine, chat)
+    assert truncated.truncated
+    assert truncated.final_prompt_ids == ()

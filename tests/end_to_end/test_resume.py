@@ -13,7 +13,7 @@ from rl_envs import Task, TextEnv
 
 
 class Letters(TextEnv):
-    \"\"\"Two turns, paid by the letters in them: any model earns something, and never the same.\"\"\"
+    \"\"\"Two turns, paid by their letters: any model earns something, never the same.\"\"\"
 
     max_turns = 2
     tasks = [Task(str(n), f"{n}=?") for n in range(9)]

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-import rl_envs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import rl_envs
 from rl_envs import DataError
 from rl_envs.text.arithmetic import DIFFICULTY
 

@@ -7,8 +7,9 @@ import pickle
 import gymnasium
 import numpy as np
 import pytest
-import rl_envs
 from gymnasium.utils.env_checker import check_env
+
+import rl_envs
 
 pytestmark = pytest.mark.usefixtures("small_data")
 

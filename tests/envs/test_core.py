@@ -2,9 +2,10 @@ import asyncio
 import pickle
 
 import pytest
+from gymnasium.error import ResetNeeded
+
 import rl_envs
 import rl_verifiers
-from gymnasium.error import ResetNeeded
 from rl_envs import DataError, ListTasks, Reply, Task, TextEnv
 from rl_verifiers.score import Score
 

@@ -2,9 +2,10 @@ import re
 from fractions import Fraction
 
 import pytest
-import rl_envs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import rl_envs
 from rl_envs import DataError
 from rl_envs.text.countdown import DIFFICULTY
 from rl_envs.text.expressions import ExpressionError, evaluate

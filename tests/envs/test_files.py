@@ -6,6 +6,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from rl_envs import DataError, as_tasks, load_rows, tasks_from_rows
 
 ROWS = [{"prompt": "2+2=?\u2028", "answer": "4"}, {"prompt": 'a "b",\nc', "answer": "ü"}]

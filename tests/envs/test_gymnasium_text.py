@@ -1,9 +1,10 @@
 import gymnasium
 import numpy as np
 import pytest
-import rl_envs
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
+
+import rl_envs
 from rl_envs import DataError, GymnasiumText, describe
 
 TAXI = next(name for name in ("Taxi-v4", "Taxi-v3") if name in gymnasium.registry)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import rl_envs
 from rl_envs import DataError
 

@@ -2,9 +2,10 @@ import json
 from collections import Counter
 
 import pytest
-import rl_envs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import rl_envs
 from rl_envs import DataError, Entry, Mixture, levels
 
 SMALL = {"terms": 2, "low": 1, "high": 4}

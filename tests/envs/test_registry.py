@@ -4,6 +4,7 @@ from importlib.metadata import EntryPoint
 
 import gymnasium
 import pytest
+
 import rl_envs
 from rl_envs import DataError, Task, TextEnv, registry
 

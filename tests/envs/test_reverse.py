@@ -1,7 +1,8 @@
 import pytest
-import rl_envs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import rl_envs
 from rl_envs import DataError
 
 

@@ -4,6 +4,7 @@ import gymnasium
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rl_envs import ChatSpace, TextSpace
 
 MESSAGES = st.fixed_dictionaries(

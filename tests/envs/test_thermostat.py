@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 import rl_envs
 from rl_envs.text import thermostat as th
 

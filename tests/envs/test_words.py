@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rl_envs.words import chosen
 
 WORDS = ("left", "right", "up", "get up")

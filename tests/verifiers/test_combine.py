@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+
 from rl_verifiers import (
     Score,
     VerifierError,

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from rl_verifiers import Score, VerifierError, check_verifier, make, names
 
 ANSWERS = {

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rl_verifiers import Score, VerifierError, length_penalty, make, score_sync, soft_overlong
 
 

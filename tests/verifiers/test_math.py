@@ -4,6 +4,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rl_verifiers import make, score_one
 
 WHOLE = make("math", extract="whole")

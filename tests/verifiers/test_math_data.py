@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from rl_verifiers import make
 from rl_verifiers.extract import final_answer
 

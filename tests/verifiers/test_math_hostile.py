@@ -5,6 +5,7 @@ must not appear.
 """
 
 import pytest
+
 from rl_verifiers import make, score_sync
 
 WHOLE, FINAL = make("math", extract="whole"), make("math")

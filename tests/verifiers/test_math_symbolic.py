@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-import rl_verifiers
 from hypothesis import given
 from hypothesis import strategies as st
+
+import rl_verifiers
 from rl_verifiers import make
 from rl_verifiers.parse import parse_answer
 from rl_verifiers.symbolic import vanishes

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+
 import rl_verifiers
 from rl_verifiers import Score, VerifierError, describe, make, names, register
 

@@ -2,6 +2,7 @@ import asyncio
 import math
 
 import pytest
+
 from rl_verifiers import Score, VerifierError, as_verifier, make, score_many, score_one, score_sync
 
 ROW = {"id": "r1", "answer": "1"}

@@ -1,4 +1,5 @@
 import pytest
+
 from rl_verifiers import Score, VerifierError, make, score_sync
 
 

@@ -2,6 +2,7 @@ import os
 import time
 
 import pytest
+
 from rl_verifiers.workers import (
     WorkerDiedError,
     WorkerLimitError,

@@ -9,11 +9,11 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-from rl_verifiers.score import Row, Score
 
 from rl_envs.core import TextEnv
 from rl_envs.tasks import TEST_FRACTION, DataError, EnumeratedTasks, GeneratedTasks, bucket
 from rl_envs.types import Message, Task, TaskSource
+from rl_verifiers.score import Row, Score
 
 DIFFICULTY: dict[int, dict[str, Any]] = {
     1: {"terms": 2, "low": 1, "high": 9, "operators": "+"},

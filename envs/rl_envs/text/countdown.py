@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from rl_verifiers.extract import boxed
-from rl_verifiers.score import Row, Score
 
 from rl_envs.core import TextEnv
 from rl_envs.tasks import DataError, GeneratedTasks
 from rl_envs.text.expressions import ExpressionError, evaluate
 from rl_envs.types import Task
+from rl_verifiers.extract import boxed
+from rl_verifiers.score import Row, Score
 
 DIFFICULTY: dict[int, dict[str, int]] = {
     1: {"count": 2, "high": 9, "max_target": 99},

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from rl_verifiers.score import Row, Score
 
 from rl_envs.core import TextEnv
 from rl_envs.tasks import DataError, GeneratedTasks
 from rl_envs.types import Task
+from rl_verifiers.score import Row, Score
 
 
 class ReverseText(TextEnv):
