@@ -275,7 +275,9 @@ def test_bad_row_of_supervised_data(name, refused, write, settings, tmp_path):
 
 
 def test_a_verifier_that_returns_nan(refused, write, settings, tmp_path):
-    config = write(settings(envs=[{"id": "mine.py:Broken"}], on_truncation="score"))
+    config = write(settings(
+        envs=[{"id": "mine.py:Broken"}], on_truncation="score", evaluation={"tasks": 0}
+    ))
     err = refused("train", config)
     assert re.search(r"Broken.*nan", err)
     assert re.search(r"\bt\d\b", err), "the task is named"
@@ -283,7 +285,7 @@ def test_a_verifier_that_returns_nan(refused, write, settings, tmp_path):
 
 
 def test_a_prompt_longer_than_the_context(refused, write, settings):
-    config = write(settings(envs=[{"id": "mine.py:Long"}]))
+    config = write(settings(envs=[{"id": "mine.py:Long"}], evaluation={"tasks": 0}))
     err = refused("train", config)
     assert "mine.py:Long, task long: " in err
     assert "64" in err
