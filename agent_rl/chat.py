@@ -8,7 +8,7 @@ history).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,21 @@ class Chat:
     Args:
         tokenizer: A transformers tokenizer with a chat template.
         template: A file with a Jinja template that replaces the tokenizer's own.
+        end_ids: Ids that end a turn beside the tokenizer's end-of-sequence token (the generation
+            configuration of a model often lists some).
+
+    Attributes:
+        end_id: The id that the template itself writes after an assistant's text; some families have
+            an end of turn that is not the tokenizer's end of sequence.
+        end_ids: Every id that ends a turn.
 
     Raises:
-        UserError: When there is no template at all.
+        UserError: When there is no template at all, or no token that ends an answer.
     """
 
-    def __init__(self, tokenizer: Any, template: str | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, template: str | None = None, end_ids: Iterable[int] = ()
+    ) -> None:
         if template is not None:
             tokenizer.chat_template = _read(template)
         if not tokenizer.chat_template:
@@ -43,6 +52,10 @@ class Chat:
                 "token (eos_token), so no answer could end"
             )
         self.tokenizer = tokenizer
+        written = self._encode(self._after_assistant((), generation_prompt=False))[:1]
+        atomic = set(tokenizer.added_tokens_decoder)  # an end token is never part of a word
+        self.end_id: int = next((i for i in written if i in atomic), tokenizer.eos_token_id)
+        self.end_ids = frozenset({tokenizer.eos_token_id, self.end_id, *end_ids})
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation up to where the assistant speaks next."""
@@ -58,39 +71,31 @@ class Chat:
             sampled: Ids it sampled, end-of-sequence token included when it sampled one.
             new_messages: What the environment answered.
         """
-        after = self._after_assistant(new_messages)
-        end = self.end_text
-        if sampled and sampled[-1] in self.end_ids and end and after.startswith(end):
-            after = after[len(end) :]
-        return [*context, *sampled, *self._encode(after)]
+        after = self._encode(self._after_assistant(new_messages, generation_prompt=True))
+        if sampled and sampled[-1] in self.end_ids and after[:1] == [self.end_id]:
+            after = after[1:]
+        return [*context, *sampled, *after]
 
     def completion_ids(self, text: str) -> list[int]:
-        """Token ids of an assistant's text and its end-of-sequence token, to train on."""
-        return [*self._encode(text), self.tokenizer.eos_token_id]
+        """Token ids of an assistant's text and the token that ends its turn, to train on."""
+        return [*self._encode(text), self.end_id]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of sampled ids, without special tokens."""
+        """The text of sampled ids, without special tokens and without what ended the turn."""
+        kept = list(ids)
+        while kept and kept[-1] in self.end_ids:
+            kept.pop()
         return str(
             self.tokenizer.decode(
-                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+                kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
         )
 
-    @property
-    def end_text(self) -> str:
-        """The text of the end-of-sequence token."""
-        return str(self.tokenizer.eos_token or "")
-
-    @property
-    def end_ids(self) -> set[int]:
-        """Ids that end a turn, as far as the tokenizer knows them."""
-        return {self.tokenizer.eos_token_id}
-
-    def _after_assistant(self, new_messages: Sequence[Message]) -> str:
+    def _after_assistant(self, new_messages: Sequence[Message], *, generation_prompt: bool) -> str:
         """What the template writes after an assistant's text when these messages follow it."""
         ask: Message = {"role": "user", "content": "?"}
         said: Message = {"role": "assistant", "content": _MARK}
-        text = self._render([ask, said, *new_messages], generation_prompt=True)
+        text = self._render([ask, said, *new_messages], generation_prompt=generation_prompt)
         _, found, after = text.rpartition(_MARK)
         if not found:
             raise UserError("the chat template does not write the assistant's text; use another")

@@ -57,7 +57,7 @@ def load(config: ModelConfig, seed: int) -> tuple[nn.Module, Chat]:
     else:
         assert config.path is not None
         model, tokenizer = _from_pretrained(config.path)
-    chat = Chat(tokenizer, config.chat_template)
+    chat = Chat(tokenizer, config.chat_template, _listed_end_ids(model))
     if config.lora is not None:
         model = add_lora(model, config.lora)
     return model.eval(), chat
@@ -198,11 +198,14 @@ def frozen_copy(model: nn.Module) -> nn.Module:
 
 def end_token_ids(model: nn.Module, chat: Chat) -> tuple[int, ...]:
     """Every id that ends a turn: the tokenizer's, and those of the generation configuration."""
-    ids = set(chat.end_ids)
+    return tuple(sorted({*chat.end_ids, *_listed_end_ids(model)}))
+
+
+def _listed_end_ids(model: nn.Module) -> list[int]:
     listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    if listed is not None:
-        ids.update(listed if isinstance(listed, list) else [listed])
-    return tuple(sorted(ids))
+    if listed is None:
+        return []
+    return list(listed) if isinstance(listed, list) else [listed]
 
 
 def context_length(model: nn.Module) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from agent_rl import algorithms
 from agent_rl.algorithms import Algorithm
 from agent_rl.config import RLConfig
+from agent_rl.errors import UserError
 from agent_rl.experience import Experience
 from agent_rl.optim import step_optimizer
 from agent_rl.packing import MicroBatch, pack
@@ -90,7 +91,11 @@ def update_policy(
 
     Returns:
         The number of the next update, and metrics.
+
+    Raises:
+        UserError: A ratio per sequence, and an episode that is not one sequence.
     """
+    _refuse_split_sequences(config.algorithm, batch)
     stats = Averages()
     update = first_update
     total = config.steps * config.updates_per_step * config.epochs
@@ -98,9 +103,11 @@ def update_policy(
         for part in _parts(config, len(batch.trajectories), seed_of(config.run.seed, step, epoch)):
             weights_t = _token_weights(config, batch, part)
             for micro in _micro_batches(config, batch, part, targets):
-                loss = _loss(
+                loss, gap_k = _loss(
                     config.algorithm, policy, reference, micro, targets, batch, weights_t, stats
                 )
+                if update == first_update:  # later the gap is what training moved
+                    _measure_sampler(stats, gap_k)
                 loss.backward()
             norm, taken = step_optimizer(optimizer, config.optimizer, update, total)
             stats.total("optim/grad_norm", norm)
@@ -108,6 +115,14 @@ def update_policy(
             update += 1
     metrics = stats.result(update - first_update)
     return update, {**metrics, "optim/lr": optimizer.param_groups[0]["lr"]}
+
+
+def _refuse_split_sequences(algorithm: Algorithm, batch: Experience) -> None:
+    if algorithm.ratio == "sequence" and batch.n_sampled_segments != len(batch.trajectories):
+        raise UserError(
+            "algorithm.ratio sequence needs episodes that are one sequence each; this environment "
+            "shows only the last observation: take algorithm.ratio=token"
+        )
 
 
 def _parts(config: RLConfig, n: int, seed: int) -> list[Tensor]:
@@ -170,8 +185,8 @@ def _loss(
     batch: Experience,
     weights_t: Tensor,
     stats: Averages,
-) -> Tensor:
-    """This micro-batch's share of the loss of the update."""
+) -> tuple[Tensor, Tensor]:
+    """This micro-batch's share of the loss of the update, and [K] trainer minus engine logprobs."""
     at = micro.slots
     exact = algorithm.kl.place == "loss" and algorithm.kl.estimator == "exact"
     scores = policy.score(micro, entropy_grad=algorithm.entropy_coef > 0, full=exact)
@@ -198,9 +213,8 @@ def _loss(
         )
         terms["value"] = algorithm.value_coef * (weights_k * value_k).sum()
     loss = torch.stack(list(terms.values())).sum()
-    gap_k = detached_k - targets.sampler_logprobs_t[at]
-    _measure(stats, terms, loss, scores, diagnostics, gap_k)
-    return loss
+    _measure(stats, terms, loss, scores, diagnostics)
+    return loss, detached_k - targets.sampler_logprobs_t[at]
 
 
 def _kl_terms(
@@ -229,9 +243,8 @@ def _measure(
     loss: Tensor,
     scores: TokenScores,
     diagnostics: dict[str, Tensor],
-    gap_k: Tensor,
 ) -> None:
-    n = len(gap_k)
+    n = len(scores.logprobs_k)
     for name, term in terms.items():
         stats.total(f"loss/{name}", term.detach())
     stats.total("loss/total", loss.detach())
@@ -240,6 +253,11 @@ def _measure(
     stats.mean("policy/clip_fraction", clipped, n)
     stats.mean("policy/ratio_mean", diagnostics["ratio_mean"], n)
     stats.peak("policy/ratio_max", diagnostics["ratio_max"])
-    stats.mean("policy/importance_weight", diagnostics["importance_mean"], n)
+
+
+def _measure_sampler(stats: Averages, gap_k: Tensor) -> None:
+    """How far the engine's logprobs are from the trainer's, before anything has moved."""
+    n = len(gap_k)
+    stats.mean("policy/importance_weight", gap_k.exp().mean(), n)
     stats.mean("policy/sampler_gap_mean", gap_k.abs().mean(), n)
     stats.peak("policy/sampler_gap_max", gap_k.abs().max())

@@ -70,3 +70,32 @@ def test_a_tokenizer_without_an_end_token_is_refused(chat):
     chat.tokenizer.eos_token = None
     with pytest.raises(UserError, match="no end-of-sequence token"):
         Chat(chat.tokenizer)
+
+
+TURNS = (
+    "{% for m in messages %}<start>{{ m['role'] }} {{ m['content'] }}<turn> {% endfor %}"
+    "{% if add_generation_prompt %}<start>assistant {% endif %}"
+)
+
+
+def turns(chat: Chat) -> Chat:
+    """A family whose end of turn is not the tokenizer's end of sequence."""
+    chat.tokenizer.add_tokens(["<turn>", "<start>"])
+    chat.tokenizer.chat_template = TURNS
+    return Chat(chat.tokenizer)
+
+
+def test_the_end_of_a_turn_is_what_the_template_writes(chat):
+    chat = turns(chat)
+    turn_id = chat.tokenizer.convert_tokens_to_ids("<turn>")
+    assert chat.completion_ids("3") == [*chat.tokenizer.encode("3"), turn_id]
+    assert chat.end_ids == {turn_id, chat.tokenizer.eos_token_id}
+
+
+@pytest.mark.parametrize("end", ["<turn>", "<eos>"])
+def test_a_turn_that_ended_is_not_ended_again(chat, end):
+    chat = turns(chat)
+    sampled = [*chat.tokenizer.encode("3"), chat.tokenizer.convert_tokens_to_ids(end)]
+    context = chat.next_prompt_ids([], sampled, [{"role": "user", "content": "no"}])
+    assert chat.tokenizer.decode(context) == f"3{end} <start>user no<turn> <start>assistant "
+    assert chat.decode(sampled) == "3"
