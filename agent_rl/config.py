@@ -135,7 +135,7 @@ class EvaluationConfig:
         every: Steps between two evaluations; 0 evaluates only before and after.
         tasks: How many held-out tasks; 0 turns evaluation off.
         samples: Samples per task at the training temperature (the sampled accuracy).
-        split: The split to play; training plays ``train``.
+        split: The split to play; training plays ``train`` unless an environment's options differ.
     """
 
     every: int = 10

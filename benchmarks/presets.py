@@ -22,6 +22,8 @@ from agent_rl.runs import Console, RunFolder, write_atomically
 from agent_rl.stages import rl
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
+# DAPO's published buffer of 4096 is for answers of 20,480 tokens; loading refuses one that is not
+# below sampling.max_tokens (here 32), so it is a quarter of that.
 CHANGES: dict[str, dict[str, Any]] = {"dapo": {"overlong_buffer": 8}}
 COLUMNS = ("accuracy_before", "accuracy_after", "sampled_before", "sampled_after")
 
@@ -56,12 +58,13 @@ def run_preset(name: str, model: Path, out: Path, seed: int, steps: int) -> dict
 
 def table(rows: dict[str, list[dict[str, Any]]], steps: int, seeds: list[int]) -> str:
     """The results as Markdown; means over seeds."""
+    named = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean over the seeds {seeds}"
     lines = [
         "# Every preset on the quickstart's task",
         "",
         "Made by `python benchmarks/presets.py --table docs/presets.md`:",
         f"{steps} steps of 8 prompts",
-        f"x 16 samples, learning rate 2e-4, mean over the seeds {seeds}, one thread. Accuracies",
+        f"x 16 samples, learning rate 2e-4, {named}, one thread. Accuracies",
         "are on held-out problems: greedy, and sampled at temperature 1. KL is to the starting",
         "model, summed over a completion, in nats; empty where the preset has no reference. All",
         "presets share learning rate and batch, which were chosen for GRPO: the table says that",

@@ -62,8 +62,11 @@ def joined(items: tuple[Node, ...], separators: set[str]) -> Node:
     """A list; but inequalities joined by "and", and all of those that exclude, hold together.
 
     Raises:
-        UnparsableError: Inequalities are joined by both "and" and "or".
+        UnparsableError: Inequalities are joined by both "and" and "or", or bare symbols by either:
+            that is logic, not a list.
     """
+    if {"and", "or"} & separators and all(node.op == "sym" for node in items):
+        raise UnparsableError("a logical formula")
     if not all(node.op == "rel" and set(node.value) <= _ORDERINGS for node in items):
         return Node("list", items)
     if {"and", "or"} <= separators:
