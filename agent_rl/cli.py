@@ -124,7 +124,9 @@ def _users() -> tuple[type[Exception], ...]:
     from rl_envs.tasks import DataError  # noqa: PLC0415
     from rl_verifiers.score import VerifierError  # noqa: PLC0415
 
-    return UserError, DataError, VerifierError, OSError
+    users = (UserError, DataError, VerifierError, OSError, FloatingPointError)
+    layout = sys.modules.get("agent_rl.algorithms.layout")  # with torch, so only if it is there
+    return (*users, layout.AlgorithmError) if layout else users
 
 
 def _one_line(error: Exception) -> str:

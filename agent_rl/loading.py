@@ -304,6 +304,11 @@ def _contradictions(config: StageConfig | EvalConfig) -> list[tuple[str, str]]:
         if not config.greedy and config.samples == 0:
             found.append(("samples", "is 0 and greedy is off; there is nothing to measure"))
         return found
+    return found + _contradictions_of_rl(config)
+
+
+def _contradictions_of_rl(config: RLConfig) -> list[tuple[str, str]]:
+    found = []
     compares = config.algorithm.advantage in ("group", "leave_one_out", "max_likelihood", "turn")
     if compares and config.group_size < 2:
         found.append(("group_size", "must be at least 2: the advantage compares a group"))
@@ -313,6 +318,24 @@ def _contradictions(config: StageConfig | EvalConfig) -> list[tuple[str, str]]:
                 "algorithm.ratio",
                 "is none, but several updates per batch need an importance ratio; "
                 "set algorithm.ratio=token, or updates_per_step and epochs to 1",
+            )
+        )
+    episodes, kl = config.prompts_per_step * config.group_size, config.algorithm.kl
+    if kl.target is not None and episodes >= 5 * kl.horizon:  # the coefficient would turn negative
+        found.append(
+            (
+                "algorithm.kl.horizon",
+                f"is {kl.horizon:g}, too short for batches of {episodes} episodes "
+                f"(prompts_per_step x group_size); set it above {episodes / 5:g}",
+            )
+        )
+    buffer, longest = config.algorithm.overlong_buffer, config.sampling.max_tokens
+    if buffer >= longest:  # every completion would be punished, some by more than a reward
+        found.append(
+            (
+                "algorithm.overlong_buffer",
+                f"is {buffer}, but completions have {longest} tokens at most; "
+                f"set it below sampling.max_tokens, such as {longest // 4} (0 is off)",
             )
         )
     return found

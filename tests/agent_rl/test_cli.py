@@ -263,3 +263,19 @@ def test_play_goes_on_in_the_next_line_after_a_backslash(run, tmp_path):
     _, out, _ = run("play", tmp_path / "echo.py", stdin="one\\\ntwo \\nabla\n")
     assert r"user: \x1b[31m[red]not markup[/red] :smile:" in out
     assert "reward 1" in out
+
+
+@pytest.mark.parametrize("kind", ["AlgorithmError", "FloatingPointError"])
+def test_what_training_refuses_is_one_line(kind, run, monkeypatch):
+    from agent_rl.algorithms import layout
+
+    error = {"AlgorithmError": layout.AlgorithmError, "FloatingPointError": FloatingPointError}[
+        kind
+    ]
+
+    def broken(arguments):
+        raise error("the measured KL is nan;\nthe policy has diverged")
+
+    monkeypatch.delenv("AGENT_RL_TRACEBACK", raising=False)
+    monkeypatch.setattr(cli, "_envs", broken)
+    assert run("envs") == (1, "", "error: the measured KL is nan; the policy has diverged\n")

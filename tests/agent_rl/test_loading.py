@@ -242,7 +242,35 @@ def test_nothing_but_a_user_error_comes_of_any_tree(tree):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_by_its_name_alone(name, load):
-    assert only(load({**RL, "algorithm": name})).algorithm == PRESETS[name]
+    longest = PRESETS[name].overlong_buffer + 256
+    config = only(load({**RL, "algorithm": name, "sampling": {"max_tokens": longest}}))
+    assert config.algorithm == PRESETS[name]
+
+
+@pytest.mark.parametrize(("buffer", "works"), [(0, True), (255, True), (256, False), (4096, False)])
+def test_the_overlong_buffer_is_shorter_than_a_completion(buffer, works, load):
+    tree = {**RL, "algorithm": {"preset": "dapo", "overlong_buffer": buffer}}
+    if works:
+        assert only(load(tree)).algorithm.overlong_buffer == buffer
+        return
+    line = rf"algorithm.overlong_buffer is {buffer}, but .* 256 tokens .* such as 64"
+    with pytest.raises(UserError, match=line):
+        load(tree)
+
+
+@pytest.mark.parametrize(("horizon", "works"), [(4.9, True), (4.8, False), (0.1, False)])
+def test_the_kl_horizon_is_long_enough_for_the_batch(horizon, works, load):
+    kl = {"target": 1.0, "horizon": horizon}
+    tree = {**RL, "prompts_per_step": 4, "group_size": 6, "algorithm": {"kl": kl}}
+    if works:
+        assert only(load(tree)).algorithm.kl.horizon == horizon
+        return
+    with pytest.raises(UserError, match=r"kl.horizon is .* batches of 24 .* set it above 4.8"):
+        load(tree)
+
+
+def test_a_horizon_without_a_target_is_not_used(load):
+    assert only(load({**RL, "algorithm": {"kl": {"horizon": 1.0}}})).algorithm.kl.horizon == 1.0
 
 
 def test_kl_overrides_keep_the_rest_of_the_kl(load):
