@@ -55,8 +55,12 @@ def evaluate(path: str | None, env: str | None, overrides: Sequence[str], *, as_
     out = Path(config.out) if config.out else None
     if out is not None:
         prepare_out(out)
+    import torch  # noqa: PLC0415
+
     from agent_rl.stages import evaluate as stage  # noqa: PLC0415
 
+    if config.threads:
+        torch.set_num_threads(config.threads)
     total = stage.n_episodes(config)
     with _Progress(total) as progress:
 
@@ -121,12 +125,11 @@ def prepare_out(folder: Path) -> None:
     Raises:
         UserError: There are results in it already, or it cannot be made.
     """
-    for name in (RESULTS, COMPLETIONS):
+    for name in (RESULTS, COMPLETIONS, PARTIAL):  # the last one: of an evaluation that was cut off
         if (folder / name).exists():
             raise UserError(f"{folder} holds {name} already; give --out another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / PARTIAL).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"--out: cannot write to {folder}: {error.strerror}") from error
 

@@ -17,9 +17,10 @@ from agent_rl.runs import Console, RunFolder, build_report
 from agent_rl.runs.trackers import tracked
 from agent_rl.stages import rl, sft
 
-# Settings that may differ when a run goes on: none of them changes what was done before.
-MAY_CHANGE = ("name", "steps", "evaluation.", "run.")
-MUST_STAY = ("run.seed",)
+# Settings that may differ when a run goes on: none of them changes what was done before. What is
+# evaluated stays, since accuracy_before and accuracy_after are compared; threads change bits.
+MAY_CHANGE = ("name", "steps", "evaluation.every", "run.")
+MUST_STAY = ("run.seed", "run.threads")
 
 
 def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
         return _whole_summary(recipe, done)
     if not resume:
         RunFolder.check_free(recipe.dir, overwrite=overwrite)
+    _refuse_begun_after_unfinished(recipe, done, resume)
     unborn = [f"{config.run.dir}/model" for name, config in recipe.stages if name not in done]
     for name, config in recipe.stages:
         if name not in done:
@@ -71,14 +73,27 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
 
 
 def finished(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The summaries of the stages that need no more steps, by name."""
+    """The summaries of the stages that need no more steps, by name: the first ones, in order."""
     found = {}
     for name, config in recipe.stages:
         path = Path(config.run.dir)
         summary = RunFolder.open(path).read_summary() if is_run(path) else {}
-        if summary.get("finished") and summary.get("steps", 0) >= config.steps:
-            found[name] = summary
+        if not summary.get("finished") or summary.get("steps", 0) < config.steps:
+            break  # what follows starts from this stage's result
+        found[name] = summary
     return found
+
+
+def _refuse_begun_after_unfinished(recipe: Recipe, done: Mapping[str, Any], resume: bool) -> None:
+    """Raise when a stage that has begun comes after one that will train on."""
+    unfinished, *later = [stage for stage in recipe.stages if stage[0] not in done]
+    for name, config in later:
+        if resume and is_run(Path(config.run.dir)):
+            raise UserError(
+                f"--resume: stages.{unfinished[0]} would train on to {unfinished[1].steps} steps, "
+                f"but stages.{name} after it has begun in {config.run.dir} from its older result; "
+                "put the steps back, give another --run.dir, or start over with --overwrite"
+            )
 
 
 def is_run(path: Path) -> bool:

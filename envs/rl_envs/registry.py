@@ -205,8 +205,11 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, SyntaxError):  # it names the file that was read, or one it imports
+            where = f"{error.filename or path}, line {error.lineno or 1}"
+            raise DataError(f"{where}: no valid Python: {error.msg}") from error
         raise
     return module
 

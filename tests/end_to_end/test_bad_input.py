@@ -234,6 +234,13 @@ def test_bad_data(name, refused, write, settings, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_an_environment_file_that_is_no_python(refused, write, settings, tmp_path):
+    (tmp_path / "own.py").write_text("import rl_envs\n\nclass Own(rl_envs.TextEnv:\n    pass\n")
+    err = refused("train", write(settings(envs=[{"id": "own.py"}])))
+    assert re.search(r"envs\.0 \(own\.py\): \S*own\.py, line 3: no valid Python", err)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_task_without_an_answer_in_an_environment_of_ones_own(refused, write, settings, tmp_path):
     (tmp_path / "own.py").write_text(
         "from rl_envs import Task, TextEnv\n"
@@ -275,9 +282,9 @@ def test_bad_row_of_supervised_data(name, refused, write, settings, tmp_path):
 
 
 def test_a_verifier_that_returns_nan(refused, write, settings, tmp_path):
-    config = write(settings(
-        envs=[{"id": "mine.py:Broken"}], on_truncation="score", evaluation={"tasks": 0}
-    ))
+    config = write(
+        settings(envs=[{"id": "mine.py:Broken"}], on_truncation="score", evaluation={"tasks": 0})
+    )
     err = refused("train", config)
     assert re.search(r"Broken.*nan", err)
     assert re.search(r"\bt\d\b", err), "the task is named"
@@ -347,7 +354,17 @@ def test_resume_goes_on(trained, done):
     assert "steps: 3" in (run / "config.yaml").read_text()
 
 
-@pytest.mark.parametrize("words", [("--optimizer.lr", "0.5"), ("--run.seed", "7")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--optimizer.lr", "0.5"),
+        ("--run.seed", "7"),
+        ("--run.threads", "2"),
+        ("--evaluation.tasks", "3"),
+        ("--evaluation.samples", "4"),
+        ("--evaluation.split", "'dev'"),
+    ],
+)
 def test_resume_with_changed_settings(words, trained, refused):
     config, run = trained
     before = contents(run)
@@ -355,6 +372,39 @@ def test_resume_with_changed_settings(words, trained, refused):
     assert f"{words[0][2:]} was" in err
     assert f"is {words[1]}" in err
     assert contents(run) == before
+
+
+def test_how_often_a_resumed_run_evaluates_may_change(trained, done):
+    words = ("--evaluation.every", 1, "--run.checkpoint_every", 0, "--name", "other")
+    assert "going on" in done("train", trained[0], "--resume", "--steps", 3, *words)
+
+
+@pytest.fixture
+def two_stages(write, settings, done, tmp_path):
+    """A finished recipe of stages a and b, each of one step, and its configuration."""
+    a = settings(steps=1, evaluation={"tasks": 0})
+    b = {**a, "model": {"path": "@a"}}
+    del a["run"], b["run"]
+    config = write({"run": {"dir": "run"}, "stages": {"a": a, "b": b}})
+    done("train", config)
+    return config, tmp_path / "run"
+
+
+def test_a_stage_does_not_train_on_under_one_that_was_made_from_it(two_stages, refused):
+    config, run = two_stages
+    before = contents(run)
+    err = refused("train", config, "--resume", "--stages.a.steps", 2)
+    assert "stages.a would train on to 2 steps, but stages.b after it has begun in run/2-b" in err
+    assert "another --run.dir, or start over with --overwrite" in err
+    assert contents(run) == before
+
+
+def test_the_last_stage_of_a_recipe_may_train_on(two_stages, done):
+    config, run = two_stages
+    first = contents(run / "1-a")
+    assert "going on after step 1" in done("train", config, "--resume", "--stages.b.steps", 2)
+    assert contents(run / "1-a") == first
+    assert json.loads((run / "summary.json").read_text())["steps"] == 2
 
 
 def test_a_damaged_checkpoint(trained, refused):
@@ -546,12 +596,13 @@ def test_other_commands(name, refused, write, settings):
     assert message in refused(*words)
 
 
-def test_no_results_are_replaced(refused, tmp_path):
+@pytest.mark.parametrize("name", ["results.json", "completions.jsonl", "completions.partial.jsonl"])
+def test_no_results_are_replaced(name, refused, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/results.json").write_text("[]")
+    (tmp_path / "out" / name).write_text("[]")
     err = refused("eval", "--model.path", "m", "--env", "text/Arithmetic-v0", "--out", "out")
-    assert "out holds results.json already" in err
-    assert (tmp_path / "out/results.json").read_text() == "[]"
+    assert f"out holds {name} already" in err
+    assert (tmp_path / "out" / name).read_text() == "[]"
 
 
 def test_messages_hold_no_escape_sequences(refused, write, settings):

@@ -122,6 +122,15 @@ def test_eval_is_repeatable(model, done):
     assert done(*words)[0] == done(*words)[0]
 
 
+def test_eval_takes_the_threads_it_is_given(model, done, monkeypatch):
+    given = []
+    monkeypatch.setattr("torch.set_num_threads", given.append)
+    words = ("eval", *model, "--env", "letters.py:Letters", "--tasks", 1)
+    done(*words, "--threads", 3)
+    done(*words, "--threads", 0)
+    assert given == [3]
+
+
 def test_eval_and_console_show_markup_as_it_is(model, done):
     out, _ = done("eval", *model, "--env", "letters.py:Hostile", "--out", "[red]x[/red]")
     assert "letters.py:Hostile (test, 1 tasks)" in out

@@ -132,6 +132,15 @@ def test_a_file_without_an_environment_says_so(tmp_path):
         rl_envs.make(str(path))
 
 
+def test_a_syntax_error_names_file_and_line_and_is_read_again_once_mended(tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text("x = 1\ny = (\n")
+    with pytest.raises(DataError, match=r"broken\.py, line 2: no valid Python: .*never closed"):
+        rl_envs.make(str(path))
+    path.write_text(SOURCE.format(start=10))
+    assert rl_envs.make(str(path)).start == 10
+
+
 def test_a_missing_file_says_so():
     with pytest.raises(DataError, match=r"no file nowhere\.py"):
         rl_envs.make("nowhere.py")
