@@ -38,7 +38,7 @@ def check_stage(config: StageConfig, prefix: str = "", unborn: Collection[str] =
             models.check(config.model)
     if isinstance(config, SFTConfig):
         with located(f"{start}data"):
-            sft.check_data(config.data)
+            sft.check_data(config)
         return
     rl.check_sampling(config)
     for number, env in enumerate(config.envs):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from agent_rl.policy import Policy
 from agent_rl.rollout import seed_of
 from agent_rl.runs import Console, RunFolder
 from agent_rl.trajectory import Segment
-from rl_envs import TextEnv, load_rows, make
+from rl_envs import TextEnv, bucket, content_id, load_rows, make
 from rl_envs.types import Message
 
 HELD_OUT_SEED = 31_013
+MOST_HELD_OUT = 0.15  # of the rows of a file
+Conversation = TypeVar("Conversation", bound=Sequence[Message])
 
 
 class Examples(Protocol):
@@ -51,12 +53,14 @@ def run(
     policy = Policy(model, compute=models.DTYPES[config.model.compute])
     optimizer = make_optimizer(config.optimizer, [(model, config.optimizer.lr)])
     context = models.context_length(model)
-    examples = examples_of(config.data, _train_split(config.data), chat, context)
+    examples = examples_of(
+        config.data, _train_split(config.data), chat, context, n_held_out=config.held_out
+    )
     held_out = held_out_examples(config, chat, context)
     step, seconds, before = 0, 0.0, float("nan")
     if resume:
         step, seconds, before = _restore(model, optimizer, folder)
-    elif held_out:
+    if step == 0 and held_out:  # also where a run was stopped before its first checkpoint
         before = mean_loss(config, policy, held_out)
         folder.log(0, {"loss/eval": before}, stage="sft")
     show.start(config.steps, done=step)
@@ -146,8 +150,17 @@ def _restore(
     return state["step"], state["seconds"], state["before"]
 
 
-def examples_of(data: DataConfig, split: str, chat: Chat, context: int) -> Examples:
+def examples_of(
+    data: DataConfig, split: str, chat: Chat, context: int, *, n_held_out: int = 0
+) -> Examples:
     """The examples that a configuration names.
+
+    Args:
+        data: What it names.
+        split: ``train`` or ``test``, or another one that the environment has.
+        chat: Makes them ids.
+        context: The longest one, in tokens.
+        n_held_out: About how many rows of a file are its ``test`` split; 0 for none.
 
     Raises:
         UserError: When it names none, or both a file and an environment.
@@ -155,7 +168,7 @@ def examples_of(data: DataConfig, split: str, chat: Chat, context: int) -> Examp
     if (data.path is None) == (data.env is None):
         raise UserError("data: give either path (a file) or env (its demonstrations)")
     if data.path is not None:
-        return FileExamples(data.path, chat, context)
+        return FileExamples(data.path, chat, context, split, n_held_out)
     return Demonstrations(data, split, chat, context)
 
 
@@ -165,18 +178,22 @@ def _train_split(data: DataConfig) -> str:
 
 
 def held_out_examples(config: SFTConfig, chat: Chat, context: int) -> list[Segment]:
-    """Demonstrations of the test split; a file has no split of its own, so none.
+    """Demonstrations of the test split, or the rows of a file that are held out.
+
+    The smallest files may have none.
 
     Raises:
         UserError: When that is the split that trains.
     """
-    if config.held_out == 0 or config.data.env is None:
+    if config.held_out == 0:
         return []
-    if _train_split(config.data) == "test":
+    if config.data.env is not None and _train_split(config.data) == "test":
         raise UserError(
             f"data.env: {config.data.env.id} trains on 'test' itself; set held_out to 0 to go on"
         )
-    source = examples_of(config.data, "test", chat, context)
+    source = examples_of(config.data, "test", chat, context, n_held_out=config.held_out)
+    if isinstance(source, FileExamples):
+        return source.first(config.held_out)
     return source.draw(seed_of(HELD_OUT_SEED, config.run.seed), config.held_out)
 
 
@@ -227,13 +244,27 @@ class Demonstrations:
 
 
 class FileExamples:
-    """Rows with ``prompt`` and ``completion``, or ``messages`` that end with the assistant."""
+    """Rows with ``prompt`` and ``completion``, or ``messages`` that end with the assistant.
 
-    def __init__(self, path: str, chat: Chat, context: int) -> None:
+    Args:
+        path: The file.
+        chat: Makes them ids.
+        context: The longest row, in tokens.
+        split: Which of them: ``test`` has those that are held out, ``train`` the others.
+        n_held_out: About how many are held out; see ``split_rows``.
+    """
+
+    def __init__(
+        self, path: str, chat: Chat, context: int, split: str = "train", n_held_out: int = 0
+    ) -> None:
         self._examples = [
-            example(_messages(row, f"{path}, row {n}"), chat, context, where=f"{path}, row {n}")
-            for n, row in enumerate(load_rows(path), start=1)
+            example(messages, chat, context, where=where)
+            for where, messages in split_rows(path, split, n_held_out)
         ]
+
+    def first(self, n: int) -> list[Segment]:
+        """The first ``n`` rows, or all."""
+        return self._examples[:n]
 
     def draw(self, seed: int, n: int) -> list[Segment]:
         """``n`` rows without repetition, as long as there are that many."""
@@ -242,16 +273,40 @@ class FileExamples:
         return [self._examples[i] for i in rng.choice(size, n, replace=n > size)]
 
 
-def check_data(data: DataConfig) -> None:
+def split_rows(path: str, split: str, n_held_out: int) -> list[tuple[str, list[Message]]]:
+    """The conversations of a file that belong to a split, each with its place.
+
+    About ``n_held_out`` rows and at most 15 % are ``test``, decided by the hash of the prompt alone
+    (everything before the last message): no prompt is in both, and order changes nothing.
+
+    Raises:
+        UserError: A row that is no example, or nothing is left to train on.
+        DataError: A file that cannot be read.
+    """
+    rows = []
+    for n, row in enumerate(load_rows(path), start=1):
+        where = f"{path}, row {n}"
+        rows.append((where, _ending_with_an_answer(_messages(row, where), where)))
+    share = min(MOST_HELD_OUT, n_held_out / max(1, len(rows)))
+    splits = [bucket(content_id(messages[:-1]), share) for _, messages in rows]
+    if "train" not in splits:
+        raise UserError(
+            f"{path}: all {len(rows)} rows are held out and none is left to train on; "
+            "add rows with other prompts, or set held_out to 0"
+        )
+    return [row for row, its in zip(rows, splits, strict=True) if its == split]
+
+
+def check_data(config: SFTConfig) -> None:
     """Whether there are examples of the right form; nothing is tokenized.
 
     Raises:
         UserError: A row that is no example, or styles that the environment does not have.
         DataError: A file or an environment that cannot be used.
     """
+    data = config.data
     if data.path is not None:
-        for n, row in enumerate(load_rows(data.path), start=1):
-            _messages(row, f"{data.path}, row {n}")
+        split_rows(data.path, "train", config.held_out)
     if data.env is not None:
         env = make(data.env.id, **{"split": "train", **data.env.options})
         _shares(data, env)
@@ -289,14 +344,19 @@ def _conversation(given: Any, where: str) -> list[Message]:
     return list(given)
 
 
+def _ending_with_an_answer(messages: Conversation, where: str) -> Conversation:
+    if not messages or messages[-1]["role"] != "assistant":
+        raise UserError(f"{where}: the last message must be the assistant's")
+    return messages
+
+
 def example(messages: Sequence[Message], chat: Chat, context: int, *, where: str) -> Segment:
     """A conversation as ids; the last assistant message (with its end token) is trained on.
 
     Raises:
         UserError: When it does not end with the assistant, or is longer than the context.
     """
-    if not messages or messages[-1]["role"] != "assistant":
-        raise UserError(f"{where}: the last message must be the assistant's")
+    _ending_with_an_answer(messages, where)
     prompt = chat.prompt_ids(messages[:-1])
     completion = chat.completion_ids(messages[-1]["content"])
     ids = (*prompt, *completion)

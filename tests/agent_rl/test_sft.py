@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import io
 import json
 
 import pytest
@@ -19,6 +21,7 @@ from agent_rl.config import (
 )
 from agent_rl.errors import UserError
 from agent_rl.policy import Policy
+from agent_rl.runs import Console, RunFolder
 from agent_rl.stages import sft
 
 TINY = TinyModel(hidden_size=16, layers=1, heads=2, intermediate_size=16, context=64)
@@ -229,3 +232,98 @@ def test_styles_come_in_their_shares():
     said = [chat.decode([e.ids[p] for p in e.sampled]) for e in drawn]
     terse = sum(text.startswith("\\boxed{") for text in said)
     assert 250 < terse < 350  # 300 +- 6 standard deviations
+
+
+# What is held out.
+
+
+def many(n=400, prompts=400):
+    return [{"prompt": f"{i % prompts}+1=?", "completion": f"{i}"} for i in range(n)]
+
+
+def places(path, split, n_held_out):
+    return [int(where.rsplit(" ", 1)[1]) for where, _ in sft.split_rows(path, split, n_held_out)]
+
+
+@pytest.mark.parametrize(("wanted", "least", "most"), [(0, 0, 0), (20, 8, 32), (399, 40, 80)])
+def test_about_as_many_rows_of_a_file_are_held_out_as_asked_and_few_of_all(
+    file, wanted, least, most
+):
+    assert least <= len(places(file(many()), "test", wanted)) <= most  # within 3 deviations
+
+
+def test_every_row_of_a_file_is_trained_on_or_held_out(file):
+    path = file(many())
+    train_rows, test_rows = places(path, "train", 40), places(path, "test", 40)
+    assert sorted([*train_rows, *test_rows]) == list(range(1, 401))
+
+
+def test_no_prompt_of_a_file_is_trained_on_and_held_out(file):
+    path = file(many(prompts=100))
+    asked = [
+        {messages[0]["content"] for _, messages in sft.split_rows(path, split, 60)}
+        for split in ("train", "test")
+    ]
+    assert asked[1]
+    assert asked[0].isdisjoint(asked[1])
+
+
+def test_the_order_of_a_file_does_not_change_what_is_held_out(file):
+    asked = []
+    for rows in (many(), many()[::-1]):
+        path = file(rows)
+        asked.append({m[0]["content"] for _, m in sft.split_rows(path, "test", 40)})
+    assert asked[0] == asked[1]
+
+
+def test_a_file_of_which_nothing_is_left_to_train_on_is_refused(file):
+    alone = next(row for row in many() if "train" not in splits_of(file([row])))
+    config = SFTConfig(model=ModelConfig(tiny=TINY), data=DataConfig(path=file([alone] * 3)))
+    with pytest.raises(UserError, match=r"all 3 rows are held out.*set held_out to 0"):
+        sft.check_data(config)
+    sft.check_data(dataclasses.replace(config, held_out=0))
+
+
+def splits_of(path):
+    try:
+        sft.split_rows(path, "train", 64)
+    except UserError:
+        return {"test"}
+    return {"train"}
+
+
+def run_of(config, folder, monkeypatch, *, stop_at=None):
+    """The summary of a run; stopped in a step (no checkpoint yet) where that is asked for."""
+    run = RunFolder.resume(folder) if (folder / "config.yaml").exists() else None
+    resume = run is not None
+    run = run or RunFolder.create(folder, {"stage": "sft"})
+    with monkeypatch.context() as patched:
+        if stop_at is not None:
+            taken = sft.train_step
+
+            def step(*arguments):
+                if arguments[-1] == stop_at:
+                    raise KeyboardInterrupt
+                return taken(*arguments)
+
+            patched.setattr(sft, "train_step", step)
+            with pytest.raises(KeyboardInterrupt):
+                sft.run(config, run, Console(file=io.StringIO()), resume=resume)
+            return None
+        return sft.run(config, run, Console(file=io.StringIO()), resume=resume)
+
+
+@pytest.mark.parametrize("source", ["file", "env"])
+def test_a_run_stopped_before_its_first_checkpoint_still_has_the_loss_before(
+    source, file, tmp_path, monkeypatch
+):
+    data = DataConfig(path=file(many(100))) if source == "file" else DataConfig(env=ARITHMETIC)
+    config = dataclasses.replace(settings(steps=3, batch_size=4, held_out=8), data=data)
+    whole = run_of(config, tmp_path / "whole", monkeypatch)
+    run_of(config, tmp_path / "cut", monkeypatch, stop_at=1)
+    resumed = run_of(config, tmp_path / "cut", monkeypatch)
+    assert whole["loss_before"] > 1
+    assert resumed["loss_before"] == whole["loss_before"]
+    assert resumed["loss_after"] == whole["loss_after"] != whole["loss_before"]
+    rows = [json.loads(line) for line in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss/eval" in row] == [0, 3]
