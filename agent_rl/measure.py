@@ -13,6 +13,8 @@ from agent_rl.chat import Chat
 from agent_rl.experience import Credit, Experience
 from agent_rl.trajectory import Trajectory
 
+TOKEN_ROWS = 32  # episodes of a saved step that keep every token's figures
+
 
 def rollout_metrics(
     played: Sequence[Trajectory], kept: Sequence[Trajectory], seconds: float
@@ -86,15 +88,28 @@ def rollout_rows(
     numbers = {id(t): n for n, t in enumerate(batch.trajectories)}
     advantage_n = _mean_by_trajectory(credit.advantages_t, batch)
     kl_n = None if gap_t is None else _sum_by_trajectory(gap_t, batch)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for trajectory in played:
         n = numbers.get(id(trajectory))
         learned = {
             "advantage": None if n is None else float(advantage_n[n]),
             "kl": None if n is None or kl_n is None else float(kl_n[n]),
         }
-        rows.append({"step": step, **episode_row(trajectory, chat), **learned})
+        row = {"step": step, **episode_row(trajectory, chat), **learned}
+        if n is not None and len(rows) < TOKEN_ROWS:
+            row["tokens"] = _tokens(trajectory, credit.advantages_t[batch.trajectory_t == n], chat)
+        rows.append(row)
     return rows
+
+
+def _tokens(trajectory: Trajectory, advantages: Tensor, chat: Chat) -> list[dict[str, Any]]:
+    """Every sampled token with its log-probability and advantage, for the report's colours."""
+    ids = [i for turn in trajectory.turns for i in turn.completion_ids]
+    logprobs = [x for turn in trajectory.turns for x in turn.logprobs]
+    return [
+        {"text": chat.tokenizer.decode([i]), "mask": 1, "logprob": x, "advantage": a}
+        for i, x, a in zip(ids, logprobs, advantages.tolist(), strict=True)
+    ]
 
 
 def episode_row(trajectory: Trajectory, chat: Chat) -> dict[str, Any]:
@@ -102,7 +117,7 @@ def episode_row(trajectory: Trajectory, chat: Chat) -> dict[str, Any]:
     score = trajectory.score
     first = trajectory.turns[0] if trajectory.turns else None
     last = trajectory.turns[-1] if trajectory.turns else None
-    return {
+    row = {
         "env": trajectory.env,
         "task_id": trajectory.task_id,
         "group": trajectory.group,
@@ -120,6 +135,18 @@ def episode_row(trajectory: Trajectory, chat: Chat) -> dict[str, Any]:
         "terminated": trajectory.terminated,
         "truncated": trajectory.truncated or trajectory.cut,
     }
+    if len(trajectory.turns) > 1:
+        row["messages"] = _messages(trajectory)
+    return row
+
+
+def _messages(trajectory: Trajectory) -> list[dict[str, Any]]:
+    """The whole conversation: what was asked, said and answered."""
+    said = [dict(message) for message in trajectory.opening]
+    for turn, answer in zip(trajectory.turns, [*trajectory.answers, ()], strict=False):
+        said.append({"role": "assistant", "content": turn.text})
+        said.extend(dict(message) for message in answer)
+    return said
 
 
 def _share(flags: Sequence[bool]) -> float:
@@ -138,7 +165,7 @@ def _parts(kept: Sequence[Trajectory]) -> dict[str, float]:
     for trajectory in kept:
         for name, value in (trajectory.score.parts if trajectory.score else {}).items():
             values[f"reward/part/{name}"].append(value)
-    return {name: sum(v) / len(v) for name, v in values.items()}
+    return {name: sum(v) / len(kept) for name, v in values.items()}  # a missing part counts 0
 
 
 def _sum_by_trajectory(values_t: Tensor, batch: Experience) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,10 +15,12 @@ from agent_rl.chat import Chat
 from agent_rl.engines import Engine, PromptTooLong, Sampling
 from agent_rl.errors import UserError
 from agent_rl.trajectory import Trajectory, Turn
-from rl_envs import TextEnv
-from rl_verifiers import Score, score_group
+from rl_envs import DataError, TextEnv
+from rl_verifiers import Score, VerifierError, score_group
 
 OnTruncation = Literal["zero", "score", "mask"]
+TRIES = 2  # of an episode that fails by our fault
+ERROR_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +73,64 @@ async def play_groups(
         on_done: Called with every episode as it ends.
 
     Raises:
-        UserError: When a prompt is longer than the context.
+        UserError: When a prompt is longer than the context, or a reward is no number.
     """
-    gate = asyncio.Semaphore(concurrency or len(assignments) * group_size or 1)
 
     async def one(number: int, task: Assignment, sample: int) -> Trajectory:
-        async with gate:
-            trajectory = Trajectory(task.name, str(task.index), first_group + number, sample)
-            drawn = seed_of(seed, first_group + number, sample)
-            await _play(
-                engine, chat, task, replace(sampling, seed=drawn), trajectory, on_truncation
-            )
+        group = first_group + number
+        drawn = replace(sampling, seed=seed_of(seed, group, sample))
+        for _ in range(TRIES):
+            trajectory = Trajectory(task.name, str(task.index), group, sample)
+            try:
+                await _play(engine, chat, task, drawn, trajectory, on_truncation)
+            except EpisodeFailed as error:
+                trajectory.error = str(error)
+            if trajectory.error is None:
+                break
         if on_done is not None:
             on_done(trajectory)
         return trajectory
 
-    jobs = [one(n, task, s) for n, task in enumerate(assignments) for s in range(group_size)]
-    played = await asyncio.gather(*jobs)
+    jobs = [(n, task, s) for n, task in enumerate(assignments) for s in range(group_size)]
+    waiting = iter(enumerate(jobs))
+    results: dict[int, Trajectory] = {}
+
+    async def player() -> None:
+        for place, job in waiting:
+            results[place] = await one(*job)
+
+    await asyncio.gather(*(player() for _ in range(min(concurrency or len(jobs), len(jobs)))))
+    played = [results[place] for place in range(len(jobs))]
     for number, task in enumerate(assignments):
         if task.env.group_verifier is not None:
             await _score_group(task, played[number * group_size : (number + 1) * group_size])
     return played
+
+
+def refuse_if_all_failed(played: Sequence[Trajectory]) -> None:
+    """Stop when no episode could be judged: nothing would be learned, however long it ran."""
+    errors = [t.error for t in played if t.error is not None]
+    if errors and len(errors) == len(played):
+        raise UserError(
+            f"all {len(played)} episodes failed by our own fault, the first of {played[0].env} "
+            f"with: {errors[0]}; mend it, then --resume"
+        )
+
+
+class EpisodeFailed(Exception):  # noqa: N818 - what happened, never seen by a user
+    """Something of ours broke in an episode: it is tried again, then left out and counted."""
+
+
+@contextmanager
+def _outside() -> Iterator[None]:
+    """Around what an environment or a verifier runs. Errors that a user can act on pass through."""
+    try:
+        yield
+    except (UserError, DataError, VerifierError):
+        raise
+    except Exception as error:
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        raise EpisodeFailed(line[:ERROR_CHARS]) from error
 
 
 async def _play(
@@ -100,41 +141,39 @@ async def _play(
     trajectory: Trajectory,
     on_truncation: OnTruncation,
 ) -> None:
-    """One episode, turn by turn."""
-    env = task.env.clone()
-    observation, info = await env.areset(seed=task.seed, options={"index": task.index})
+    """One episode, turn by turn.
+
+    Raises:
+        EpisodeFailed: The environment, the verifier or the engine's queue failed us.
+        UserError: A prompt that does not fit the context, or a reward that is no number.
+    """
+    with _outside():
+        env = task.env.clone()
+        observation, info = await env.areset(seed=task.seed, options={"index": task.index})
     trajectory.task_id, trajectory.discount = str(info["task_id"]), env.discount
     trajectory.opening = observation
     prompt = chat.prompt_ids(observation)
     try:
         while not (trajectory.terminated or trajectory.truncated or trajectory.error):
-            turn_seed = seed_of(sampling.seed or 0, len(trajectory.turns))
-            completion = await engine.generate(prompt, replace(sampling, seed=turn_seed))
-            text = chat.decode(completion.token_ids)
-            turn = Turn(
-                tuple(prompt),
-                tuple(completion.token_ids),
-                tuple(completion.logprobs),
-                text,
-                0.0,
-                completion.finish_reason,
-                completion.policy_version,
-            )
-            if completion.finish_reason == "length" and on_truncation != "score":
+            turn = await _speak(engine, chat, prompt, sampling, len(trajectory.turns))
+            if turn.finish_reason == "length" and on_truncation != "score":
                 _cut(trajectory, turn, sampling.max_tokens)
                 return
-            observation, reward, terminated, truncated, info = await env.astep(text)
+            with _outside():
+                observation, reward, terminated, truncated, info = await env.astep(turn.text)
+            if not math.isfinite(reward):
+                raise UserError(
+                    f"{task.name}, task {trajectory.task_id}: the reward is {reward}; "
+                    "a reward must be a finite number"
+                )
             trajectory.turns.append(replace(turn, reward=float(reward)))
+            trajectory.answers.append(observation)
             trajectory.terminated, trajectory.truncated = terminated, truncated
             _note_score(trajectory, info)
-            if terminated or not observation:  # nothing follows that could be seen
-                prompt = []
-            elif env.memory == "last":
-                prompt = chat.prompt_ids([*_system(trajectory), *observation])
-            else:
-                prompt = chat.next_prompt_ids(prompt, completion.token_ids, observation)
-        if trajectory.truncated and len(prompt) <= engine.context_length:
-            trajectory.final_prompt_ids = tuple(prompt)  # else no value can be asked for there
+            if not terminated:
+                prompt = _next_prompt(env, chat, trajectory, prompt)
+        if trajectory.truncated:
+            trajectory.final_prompt_ids = _last_state(trajectory, prompt, engine.context_length)
     except PromptTooLong as error:
         if not trajectory.turns:
             raise UserError(
@@ -142,9 +181,50 @@ async def _play(
                 "take a model with a longer context, or shorter tasks"
             ) from error
         trajectory.truncated = True  # the conversation outgrew the context: a limit, not an end
-        trajectory.final_prompt_ids = ()
+        trajectory.final_prompt_ids = _last_state(trajectory, prompt, engine.context_length)
     finally:
-        env.close()
+        with _outside():
+            env.close()
+
+
+async def _speak(
+    engine: Engine, chat: Chat, prompt: Sequence[int], sampling: Sampling, turn: int
+) -> Turn:
+    """One completion; its reward is not known yet."""
+    completion = await engine.generate(
+        prompt, replace(sampling, seed=seed_of(sampling.seed or 0, turn))
+    )
+    if completion.finish_reason == "abort":
+        raise EpisodeFailed("the engine gave the request up")
+    return Turn(
+        tuple(prompt),
+        tuple(completion.token_ids),
+        tuple(completion.logprobs),
+        chat.decode(completion.token_ids),
+        0.0,
+        completion.finish_reason,
+        completion.policy_version,
+    )
+
+
+def _next_prompt(env: TextEnv, chat: Chat, trajectory: Trajectory, prompt: list[int]) -> list[int]:
+    """What the policy sees next. An environment may answer nothing: then it sees what it saw."""
+    observation = trajectory.answers[-1]
+    if env.memory == "last":
+        return chat.prompt_ids([*_system(trajectory), *observation]) if observation else prompt
+    return chat.next_prompt_ids(prompt, trajectory.turns[-1].completion_ids, observation)
+
+
+def _last_state(trajectory: Trajectory, prompt: Sequence[int], context: int) -> tuple[int, ...]:
+    """The state whose value stands for what a truncation cut off.
+
+    It is what the policy would have seen next; where that no longer fits the context, the state
+    after its last token.
+    """
+    if len(prompt) <= context:
+        return tuple(prompt)
+    last = trajectory.turns[-1]
+    return last.prompt_ids + last.completion_ids
 
 
 def _system(trajectory: Trajectory) -> list[Any]:
@@ -171,7 +251,11 @@ async def _score_group(task: Assignment, members: Sequence[Trajectory]) -> None:
     judged = [t for t in members if t.turns and not t.error and not t.cut]
     texts = [t.turns[-1].text for t in judged]
     row = task.env.tasks[task.index].row()
-    scores = await score_group(task.env.group_verifier, texts, [row] * len(texts))
+    try:
+        with _outside():
+            scores = await score_group(task.env.group_verifier, texts, [row] * len(texts))
+    except EpisodeFailed as error:
+        scores = [Score.failed(str(error))] * len(texts)
     for trajectory, score in zip(judged, scores, strict=True):
         _note_score(trajectory, {"score": score})
         trajectory.turns[-1] = replace(trajectory.turns[-1], reward=score.value)

@@ -42,6 +42,7 @@ class Trajectory:
         sample: Number of the episode within its group.
         opening: The messages of the reset.
         turns: In time order.
+        answers: The messages with which the environment answered each turn.
         discount: The environment's discount per turn.
         terminated: The task ended (a value of 0 follows).
         truncated: A limit of the environment ended it (a value may follow: bootstrap).
@@ -57,6 +58,7 @@ class Trajectory:
     sample: int
     opening: tuple[Message, ...] = ()
     turns: list[Turn] = field(default_factory=list)
+    answers: list[tuple[Message, ...]] = field(default_factory=list)
     discount: float = 1.0
     terminated: bool = False
     truncated: bool = False

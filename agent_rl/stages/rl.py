@@ -27,7 +27,7 @@ from agent_rl.optim import make_optimizer
 from agent_rl.packing import pack
 from agent_rl.policy import Policy
 from agent_rl.reference import Reference
-from agent_rl.rollout import Assignment, play_groups, seed_of
+from agent_rl.rollout import Assignment, play_groups, refuse_if_all_failed, seed_of
 from agent_rl.runs import Console, RunFolder
 from agent_rl.stages.evaluate import HeldOut, held_out
 from agent_rl.trajectory import Trajectory
@@ -134,9 +134,11 @@ def train_step(
     algorithm = config.algorithm
 
     with clock("generate"):
-        played = loop.run(collect(config, state))
-    kept = [t for t in played if usable(config, t)]
-    metrics = rollout_metrics(played, kept, clock.seconds["generate"])
+        played, kept = loop.run(collect(config, state))
+    judged = [t for t in played if usable(config, t)]
+    refuse_if_all_failed(played)
+    metrics = rollout_metrics(played, judged, clock.seconds["generate"])
+    metrics["groups/kept"] = len({t.group for t in kept}) / len({t.group for t in played})
     if not kept:
         return {**metrics, **clock.metrics()}
 
@@ -193,18 +195,22 @@ def train_step(
     return metrics
 
 
-async def collect(config: RLConfig, state: State) -> list[Trajectory]:
-    """Episodes of ``prompts_per_step`` tasks; with dynamic sampling, whose rewards differ."""
+async def collect(config: RLConfig, state: State) -> tuple[list[Trajectory], list[Trajectory]]:
+    """Play ``prompts_per_step`` tasks; with dynamic sampling, until that many differ in reward.
+
+    Returns:
+        All episodes played, and those to train on.
+    """
     played: list[Trajectory] = []
+    kept: list[Trajectory] = []
     dynamic = config.algorithm.dynamic_sampling
     for attempt in range(MAX_ROUNDS if dynamic else 1):
-        done = len({t.group for t in played})
-        drawn = state.mixture.draw(config.prompts_per_step - done)
+        missing = config.prompts_per_step - len({t.group for t in kept})
         assignments = [
             Assignment(
                 entry.env, entry.env_id, index, seed_of(config.run.seed, state.step, attempt, n)
             )
-            for n, (entry, index) in enumerate(drawn)
+            for n, (entry, index) in enumerate(state.mixture.draw(missing))
         ]
         fresh = await play_groups(
             state.engine,
@@ -214,12 +220,14 @@ async def collect(config: RLConfig, state: State) -> list[Trajectory]:
             sampling=training_sampling(config),
             seed=seed_of(config.run.seed, state.step, attempt),
             on_truncation=config.on_truncation,
-            first_group=done if not dynamic else attempt * config.prompts_per_step,
+            first_group=attempt * config.prompts_per_step,
         )
-        played += with_spread(fresh) if dynamic else fresh
-        if len({t.group for t in played}) == config.prompts_per_step:
+        played += fresh
+        good = [t for t in fresh if usable(config, t)]
+        kept += with_spread(good) if dynamic else good
+        if len({t.group for t in kept}) == config.prompts_per_step:
             break
-    return played
+    return played, kept
 
 
 def with_spread(played: list[Trajectory]) -> list[Trajectory]:

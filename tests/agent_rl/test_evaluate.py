@@ -220,5 +220,33 @@ def test_an_environment_with_the_same_tasks_in_every_split_is_refused(tmp_path):
         "    verifier = 'exact'\n"
         "    tasks = [Task('a', '1', '1'), Task('b', '2', '2')]\n"
     )
-    with pytest.raises(UserError, match="has the same tasks in 'train' and 'test'"):
+    with pytest.raises(UserError, match=r"2 of 2 tasks of 'test' in 'train' too .*the same tasks"):
         held_out(settings(EnvConfig(str(file))))
+
+
+def test_tasks_are_told_apart_by_their_content_and_not_by_their_ids(tmp_path):
+    file = tmp_path / "two_lists.py"
+    file.write_text(
+        "from rl_envs import ListTasks, Task, TextEnv\n"
+        "class TwoLists(TextEnv):\n"
+        "    verifier = 'exact'\n"
+        "    def load_tasks(self, split):\n"
+        "        add = 0 if split == 'train' else 10\n"
+        "        return ListTasks([Task(str(n), f'{n + add}', '1') for n in range(4)])\n"
+    )
+    assert held_out(settings(EnvConfig(str(file)))) is not None
+
+
+def test_when_no_held_out_episode_can_be_judged_it_says_so(chat, scripted, tmp_path):
+    file = tmp_path / "down.py"
+    file.write_text(
+        "from rl_envs import Task, TextEnv, ListTasks\n"
+        "class Down(TextEnv):\n"
+        "    def load_tasks(self, split):\n"
+        "        return ListTasks([Task(split, split, '1')])\n"
+        "    def score(self, completion, row):\n"
+        "        raise ConnectionError('judge unreachable')\n"
+    )
+    test = held_out(settings(EnvConfig(str(file)), tasks=1))
+    with pytest.raises(UserError, match=r"all 1 episodes failed .*judge unreachable"):
+        asyncio.run(test.measure(scripted(lambda *_: "1"), chat))

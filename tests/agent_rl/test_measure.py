@@ -36,7 +36,7 @@ def test_rewards_are_those_that_train_and_lengths_those_that_were_played(batch):
     assert metrics["reward/mean"] == pytest.approx(0.5)
     assert metrics["reward/std"] == pytest.approx(math.sqrt(0.125))
     assert metrics["reward/passed"] == 0.25
-    assert metrics["reward/part/form"] == pytest.approx(0.75)
+    assert metrics["reward/part/form"] == pytest.approx(0.375)  # a missing part counts 0
     assert metrics["groups/zero_spread"] == 0.5
     assert metrics["samples/error"] == 0.2
     assert metrics["samples/truncated"] == 0.2

@@ -141,9 +141,75 @@ def test_a_group_verifier_sees_all_completions_of_a_task(chat, scripted):
     assert [t.total_reward for t in played] == [1.0, 0.0, 1.0, 0.0]
 
 
-def test_no_bootstrap_is_asked_for_where_the_context_is_full(chat, scripted):
+def test_where_the_next_state_does_not_fit_the_state_after_the_last_token_stands_in(chat, scripted):
     engine = scripted(lambda *_: "ok")
     engine.context_length = 20
     (truncated, *_) = play(Counting(), engine, chat)
+    last = truncated.turns[-1]
     assert truncated.truncated
-    assert truncated.final_prompt_ids == ()
+    assert truncated.final_prompt_ids == last.prompt_ids + last.completion_ids
+
+
+class Flaky(Sums):
+    """Fails at the first ``failures`` answers."""
+
+    failures = 1
+    answers = 0
+
+    def respond(self, action):
+        Flaky.answers += 1
+        if Flaky.answers <= self.failures:
+            raise ConnectionError("tool server gone")
+        return super().respond(action)
+
+
+@pytest.mark.parametrize(
+    ("failures", "error"), [(1, None), (99, "ConnectionError: tool server gone")]
+)
+def test_an_environment_that_breaks_is_tried_again_then_masked(
+    chat, scripted, monkeypatch, failures, error
+):
+    monkeypatch.setattr(Flaky, "failures", failures)
+    monkeypatch.setattr(Flaky, "answers", 0)
+    (first, *_) = play(Flaky(), scripted(lambda *_: "2"), chat, group_size=1)
+    assert first.error == error
+    assert first.turns == [] if error else first.total_reward == 1.0
+
+
+def test_a_judge_that_fails_once_is_asked_again(chat, scripted):
+    answers = iter([Score.failed("busy"), *[Score.correct()] * 9])
+
+    class Busy(Sums):
+        def score(self, completion, row):
+            return next(answers)
+
+    played = play(Busy(), scripted(lambda *_: "2"), chat, group_size=1)
+    assert [t.error for t in played] == [None, None]
+
+
+def test_a_reward_that_is_no_number_stops_the_run(chat, scripted):
+    class NoNumber(Sums):
+        def respond(self, action):
+            return Reply(reward=float("nan"), terminated=True)
+
+    with pytest.raises(UserError, match="env, task a: the reward is nan"):
+        play(NoNumber(), scripted(lambda *_: "2"), chat)
+
+
+def test_an_engine_that_fails_stops_the_run(chat, scripted):
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        play(Sums(), scripted(fail), chat)
+
+
+def test_a_silent_environment_shows_what_stands(chat, scripted):
+    class Silent(Counting):
+        def respond(self, action):
+            return Reply(reward=1.0)
+
+    engine = scripted(lambda *_: "ok")
+    (first, *_) = play(Silent(), engine, chat, group_size=1)
+    assert [chat.decode(t.prompt_ids) for t in first.turns] == ["1+1=?", "1+1=?ok", "1+1=?okok"]
+    assert chat.decode(first.final_prompt_ids) == "1+1=?okokok"
