@@ -11,9 +11,14 @@ from torch import Tensor
 
 from agent_rl.chat import Chat
 from agent_rl.experience import Credit, Experience
-from agent_rl.trajectory import Trajectory
+from agent_rl.runs.text import clip
+from agent_rl.trajectory import Trajectory, segments
+from rl_envs.types import Message
 
 TOKEN_ROWS = 32  # episodes of a saved step that keep every token's figures
+MOST_TOKENS = 2000  # of each of them
+MOST_MESSAGES = 200  # of an episode, and characters of one
+MESSAGE_CHARS = 10_000
 
 
 def rollout_metrics(
@@ -103,13 +108,24 @@ def rollout_rows(
 
 
 def _tokens(trajectory: Trajectory, advantages: Tensor, chat: Chat) -> list[dict[str, Any]]:
-    """Every sampled token with its log-probability and advantage, for the report's colours."""
-    ids = [i for turn in trajectory.turns for i in turn.completion_ids]
-    logprobs = [x for turn in trajectory.turns for x in turn.logprobs]
-    return [
-        {"text": chat.tokenizer.decode([i]), "mask": 1, "logprob": x, "advantage": a}
-        for i, x, a in zip(ids, logprobs, advantages.tolist(), strict=True)
-    ]
+    """Every token after the prompt, for the report's colours: what was sampled, and what was shown.
+
+    A context that does not go on from the one before it (``memory="last"``) stands there whole.
+    """
+    learned = zip(
+        [x for turn in trajectory.turns for x in turn.logprobs], advantages.tolist(), strict=True
+    )
+    tokens: list[dict[str, Any]] = []
+    for number, segment in enumerate(segments(trajectory)):
+        sampled = set(segment.sampled)
+        for place in range(segment.prompt_length if number == 0 else 0, len(segment.ids)):
+            text = chat.tokenizer.decode([segment.ids[place]])
+            logprob, advantage = next(learned) if place in sampled else (None, None)
+            mask = int(place in sampled)
+            tokens.append({"text": text, "mask": mask, "logprob": logprob, "advantage": advantage})
+            if len(tokens) == MOST_TOKENS:
+                return tokens
+    return tokens
 
 
 def episode_row(trajectory: Trajectory, chat: Chat) -> dict[str, Any]:
@@ -142,11 +158,14 @@ def episode_row(trajectory: Trajectory, chat: Chat) -> dict[str, Any]:
 
 def _messages(trajectory: Trajectory) -> list[dict[str, Any]]:
     """The whole conversation: what was asked, said and answered."""
-    said = [dict(message) for message in trajectory.opening]
+    said: list[Message] = list(trajectory.opening)
     for turn, answer in zip(trajectory.turns, [*trajectory.answers, ()], strict=False):
-        said.append({"role": "assistant", "content": turn.text})
-        said.extend(dict(message) for message in answer)
-    return said
+        said.append(Message(role="assistant", content=turn.text))
+        said.extend(answer)
+    return [
+        {"role": m["role"], "content": clip(str(m.get("content") or ""), MESSAGE_CHARS)}
+        for m in said[:MOST_MESSAGES]
+    ]
 
 
 def _share(flags: Sequence[bool]) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -83,10 +84,10 @@ async def play_groups(
             trajectory = Trajectory(task.name, str(task.index), group, sample)
             try:
                 await _play(engine, chat, task, drawn, trajectory, on_truncation)
-            except EpisodeFailed as error:
-                trajectory.error = str(error)
-            if trajectory.error is None:
                 break
+            except EpisodeFailed as error:
+                trajectory.turns, trajectory.answers = [], []
+                trajectory.error = str(error)
         if on_done is not None:
             on_done(trajectory)
         return trajectory
@@ -99,7 +100,7 @@ async def play_groups(
         for place, job in waiting:
             results[place] = await one(*job)
 
-    await asyncio.gather(*(player() for _ in range(min(concurrency or len(jobs), len(jobs)))))
+    await _together([player() for _ in range(min(concurrency or len(jobs), len(jobs)))])
     played = [results[place] for place in range(len(jobs))]
     for number, task in enumerate(assignments):
         if task.env.group_verifier is not None:
@@ -115,6 +116,18 @@ def refuse_if_all_failed(played: Sequence[Trajectory]) -> None:
             f"all {len(played)} episodes failed by our own fault, the first of {played[0].env} "
             f"with: {errors[0]}; mend it, then --resume"
         )
+
+
+async def _together(players: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run them all; what stops one ends the others, so that every environment is closed."""
+    tasks = [asyncio.ensure_future(player) for player in players]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 class EpisodeFailed(Exception):  # noqa: N818 - what happened, never seen by a user
@@ -149,11 +162,13 @@ async def _play(
     """
     with _outside():
         env = task.env.clone()
-        observation, info = await env.areset(seed=task.seed, options={"index": task.index})
-    trajectory.task_id, trajectory.discount = str(info["task_id"]), env.discount
-    trajectory.opening = observation
-    prompt = chat.prompt_ids(observation)
+    prompt: list[int] = []
     try:
+        with _outside():
+            observation, info = await env.areset(seed=task.seed, options={"index": task.index})
+            trajectory.task_id, trajectory.discount = str(info["task_id"]), env.discount
+            trajectory.opening = observation
+            prompt = chat.prompt_ids(observation)
         while not (trajectory.terminated or trajectory.truncated or trajectory.error):
             turn = await _speak(engine, chat, prompt, sampling, len(trajectory.turns))
             if turn.finish_reason == "length" and on_truncation != "score":
@@ -171,7 +186,8 @@ async def _play(
             trajectory.terminated, trajectory.truncated = terminated, truncated
             _note_score(trajectory, info)
             if not terminated:
-                prompt = _next_prompt(env, chat, trajectory, prompt)
+                with _outside():  # a malformed message is the environment's failure too
+                    prompt = _next_prompt(env, chat, trajectory, prompt)
         if trajectory.truncated:
             trajectory.final_prompt_ids = _last_state(trajectory, prompt, engine.context_length)
     except PromptTooLong as error:
@@ -183,8 +199,16 @@ async def _play(
         trajectory.truncated = True  # the conversation outgrew the context: a limit, not an end
         trajectory.final_prompt_ids = _last_state(trajectory, prompt, engine.context_length)
     finally:
+        _close(env, task.name)
+
+
+def _close(env: TextEnv, name: str) -> None:
+    """Close an environment; what was played stands, and so does what is being raised."""
+    try:
         with _outside():
             env.close()
+    except Exception as error:
+        warnings.warn(f"{name}: close() raised {error}", RuntimeWarning, stacklevel=2)
 
 
 async def _speak(
@@ -250,12 +274,16 @@ async def _score_group(task: Assignment, members: Sequence[Trajectory]) -> None:
     """Let the group verifier see all completions of a task; its verdicts are the last rewards."""
     judged = [t for t in members if t.turns and not t.error and not t.cut]
     texts = [t.turns[-1].text for t in judged]
-    row = task.env.tasks[task.index].row()
-    try:
-        with _outside():
-            scores = await score_group(task.env.group_verifier, texts, [row] * len(texts))
-    except EpisodeFailed as error:
-        scores = [Score.failed(str(error))] * len(texts)
+    scores: list[Score] = []
+    for _ in range(TRIES):
+        try:
+            with _outside():
+                row = task.env.tasks[task.index].row()
+                scores = await score_group(task.env.group_verifier, texts, [row] * len(texts))
+        except EpisodeFailed as error:
+            scores = [Score.failed(f"the group verifier raised {error}")] * len(texts)
+        if not any(score.is_error for score in scores):
+            break
     for trajectory, score in zip(judged, scores, strict=True):
         _note_score(trajectory, {"score": score})
         trajectory.turns[-1] = replace(trajectory.turns[-1], reward=score.value)

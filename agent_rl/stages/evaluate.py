@@ -84,7 +84,9 @@ class HeldOut:
         """Greedy accuracy with its 95 % Wilson interval, sampled accuracy, returns."""
         greedy = await self.play(engine, chat, greedy=True)
         drawn = await self.play(engine, chat, greedy=False) if self.samples else []
+        asked = len(self.assignments) * (1 + self.samples)
         metrics = {
+            "eval/errors": 1.0 - (len(greedy) + len(drawn)) / asked,
             "eval/return": _mean([t.total_reward for t in greedy]),
             "eval/length": _mean([t.n_sampled for t in greedy]),
         }
@@ -145,8 +147,12 @@ def _refuse_training_tasks(env: EnvConfig, split: str) -> None:
 
 
 def _content(task: Task) -> str:
-    """What makes a task the task it is, whatever a file calls it."""
-    return repr((task.prompt, task.answer, task.info))
+    """What makes a task the task it is, whatever a file calls it.
+
+    Free columns (a row number, the name of the split) count only where nothing else tells.
+    """
+    asked = bool(task.prompt) and task.answer is not None
+    return repr((task.prompt, task.answer, None if asked else task.info))
 
 
 def run(

@@ -251,8 +251,12 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         return self.score
 
     async def judge(self, completion: str) -> Score:
-        """The score of a completion of the present task; status ``error`` where judging failed."""
-        return await rl_verifiers.score_one(self.judging, completion, self.task.row())
+        """The score of a completion of the present task; status ``error`` where we failed twice."""
+        row = self.task.row()
+        score = await rl_verifiers.score_one(self.judging, completion, row)
+        if score.is_error:  # not the policy's doing: once more
+            score = await rl_verifiers.score_one(self.judging, completion, row)
+        return score
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -250,3 +250,34 @@ def test_when_no_held_out_episode_can_be_judged_it_says_so(chat, scripted, tmp_p
     test = held_out(settings(EnvConfig(str(file)), tasks=1))
     with pytest.raises(UserError, match=r"all 1 episodes failed .*judge unreachable"):
         asyncio.run(test.measure(scripted(lambda *_: "1"), chat))
+
+
+LISTS = """
+from rl_envs import ListTasks, Task, TextEnv
+class Lists(TextEnv):
+    def load_tasks(self, split):
+        add = 0 if split == "train" else {add}
+        order = range(4) if split == "train" else range(3, -1, -1)
+        return ListTasks([Task(split + str(n), str(n + add), "1", {{"row": n * add, "of": split}})
+                          for n in order])
+    def score(self, completion, row):
+        if row["prompt"] == "10":
+            raise ConnectionError("judge unreachable")
+        return True
+"""
+
+
+def test_a_copy_in_another_order_with_other_ids_and_columns_is_refused(tmp_path):
+    file = tmp_path / "lists.py"
+    file.write_text(LISTS.format(add=0))
+    with pytest.raises(UserError, match=r"4 of 4 tasks of 'test' in 'train' too .such as test3"):
+        held_out(settings(EnvConfig(str(file))))
+
+
+def test_held_out_errors_are_left_out_and_their_share_is_told(chat, scripted, tmp_path):
+    file = tmp_path / "lists.py"
+    file.write_text(LISTS.format(add=10))
+    test = held_out(settings(EnvConfig(str(file)), tasks=4, samples=1))
+    metrics = asyncio.run(test.measure(scripted(lambda *_: "1"), chat)).metrics
+    assert metrics["eval/errors"] == pytest.approx(0.25)
+    assert metrics["eval/greedy"] == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,3 +104,59 @@ def test_an_episode_without_a_turn_still_is_a_row(chat):
     row = episode_row(Trajectory("e", "t", 0, 0, error="down"), chat)
     assert (row["prompt"], row["completion"], row["n_tokens"]) == ("", "", 0)
     assert (row["status"], row["reason"]) == ("error", "down")
+
+
+def dialogue(chat, *, whole: bool) -> Trajectory:
+    """Two turns, "7" then "8", answered by "more"; the second context goes on from the first."""
+    one, two = chat.completion_ids("7"), chat.completion_ids("8")
+    more = chat.prompt_ids([{"role": "user", "content": "more"}])
+    start = chat.prompt_ids([{"role": "user", "content": "1+1"}])
+    second = [*start, *one, *more] if whole else more
+    turns = [
+        Turn(tuple(start), tuple(one), (-0.1, -0.2), "7", 0.0, "stop"),
+        Turn(tuple(second), tuple(two), (-0.3, -0.4), "8", 1.0, "stop"),
+    ]
+    asked = ({"role": "user", "content": "1+1"},)
+    answers = [({"role": "user", "content": "more"},), ()]
+    return Trajectory("e", "t", 0, 0, asked, turns, answers)
+
+
+def test_a_dialogue_is_a_row_with_its_messages(chat):
+    row = episode_row(dialogue(chat, whole=True), chat)
+    assert [(m["role"], m["content"]) for m in row["messages"]] == [
+        ("user", "1+1"),
+        ("assistant", "7"),
+        ("user", "more"),
+        ("assistant", "8"),
+    ]
+
+
+def test_a_single_turn_needs_no_messages(batch, chat):
+    assert "messages" not in episode_row(batch[0], chat)
+
+
+def test_long_messages_are_clipped(chat):
+    long = replace(
+        dialogue(chat, whole=True), answers=[({"role": "user", "content": "x" * 10**6},)]
+    )
+    assert sum(len(m["content"]) for m in episode_row(long, chat)["messages"]) < 11_000
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_tokens_show_what_was_sampled_and_what_was_answered(chat, whole):
+    trajectory = dialogue(chat, whole=whole)
+    credit = Credit(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.zeros(4), torch.zeros(1))
+    (row,) = rollout_rows([trajectory], gather([trajectory]), credit, None, chat, 1)
+    sampled = [t for t in row["tokens"] if t["mask"]]
+    assert [t["text"] for t in sampled] == ["7", "<eos>", "8", "<eos>"]
+    assert [t["logprob"] for t in sampled] == [-0.1, -0.2, -0.3, -0.4]
+    assert [t["advantage"] for t in sampled] == [1.0, 2.0, 3.0, 4.0]
+    assert "more" in "".join(t["text"] for t in row["tokens"] if not t["mask"])
+    assert "1+1" not in "".join(t["text"] for t in row["tokens"])  # the prompt stands by itself
+
+
+def test_only_the_first_episodes_of_a_step_keep_their_tokens(chat):
+    many = [episode(0, n, (7,), 0.0) for n in range(40)]
+    credit = Credit(torch.zeros(40), torch.zeros(40), torch.zeros(40))
+    rows = rollout_rows(many, gather(many), credit, None, chat, 1)
+    assert sum("tokens" in row for row in rows) == 32

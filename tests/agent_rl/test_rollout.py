@@ -1,6 +1,7 @@
 """Episodes against a scripted engine: what is recorded, what is masked, what is an error."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -213,3 +214,133 @@ def test_a_silent_environment_shows_what_stands(chat, scripted):
     (first, *_) = play(Silent(), engine, chat, group_size=1)
     assert [chat.decode(t.prompt_ids) for t in first.turns] == ["1+1=?", "1+1=?ok", "1+1=?okok"]
     assert chat.decode(first.final_prompt_ids) == "1+1=?okokok"
+
+
+class Watched(TextEnv):
+    """Counts the copies that are open."""
+
+    tasks = TASKS
+    open = 0
+
+    def clone(self):
+        type(self).open += 1
+        return super().clone()
+
+    def close(self):
+        type(self).open -= 1
+
+
+def test_an_episode_that_breaks_midway_has_no_turns_and_is_closed(chat, scripted):
+    class Midway(Watched):
+        max_turns = 3
+
+        def respond(self, action):
+            if self.turn == 2:
+                raise OSError("gone")
+            return Reply([{"role": "user", "content": "more"}])
+
+    (first, *_) = play(Midway(), scripted(lambda *_: "2"), chat)
+    assert (first.error, first.turns) == ("OSError: gone", [])
+    assert Midway.open == 0
+
+
+def test_a_reset_that_breaks_is_an_error_and_is_closed(chat, scripted):
+    class NoStart(Watched):
+        def opening(self, task):
+            raise OSError("no start")
+
+    played = play(NoStart(), scripted(lambda *_: "2"), chat)
+    assert {t.error for t in played} == {"OSError: no start"}
+    assert NoStart.open == 0
+
+
+def test_what_stops_the_run_ends_and_closes_the_other_episodes(chat, scripted):
+    class Stops(Watched):
+        async def respond(self, action):
+            if self.task.id == "a":
+                raise UserError("mend it")
+            await asyncio.sleep(3600)
+
+    async def main():
+        jobs = [Assignment(Stops(), "env", i, 1) for i in range(2)]
+        with pytest.raises(UserError, match="mend it"):
+            await play_groups(
+                scripted(lambda *_: "2"), chat, jobs, group_size=1, sampling=SAMPLING, seed=1
+            )
+        assert Stops.open == 0
+
+    asyncio.run(main())
+
+
+class BadClose(Sums):
+    def close(self):
+        raise OSError("cannot close")
+
+
+def test_what_was_played_stands_where_closing_fails(chat, scripted):
+    with pytest.warns(RuntimeWarning, match=r"env: close\(\) raised OSError: cannot close"):
+        (first, *_) = play(BadClose(), scripted(lambda *_: "2"), chat)
+    assert (first.error, first.total_reward) == (None, 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:env. close")
+def test_a_close_that_fails_hides_no_error_of_the_users(chat, scripted):
+    class NoNumber(BadClose):
+        def respond(self, action):
+            return Reply(reward=float("inf"), terminated=True)
+
+    with pytest.raises(UserError, match="the reward is inf"):
+        play(NoNumber(), scripted(lambda *_: "2"), chat)
+
+
+@pytest.mark.filterwarnings("ignore:env. close")
+def test_a_close_that_fails_does_not_stop_a_cancellation(chat, scripted):
+    class Sleeps(BadClose):
+        async def respond(self, action):
+            await asyncio.sleep(3600)
+
+    async def main():
+        job = asyncio.ensure_future(
+            play_groups(
+                scripted(lambda *_: "2"),
+                chat,
+                [Assignment(Sleeps(), "env", 0, 1)],
+                group_size=1,
+                sampling=SAMPLING,
+                seed=1,
+            )
+        )
+        for _ in range(5):
+            await asyncio.sleep(0)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("failures", "errors"), [(1, {None}), (9, {"the group verifier raised OSError: busy"})]
+)
+def test_a_group_verifier_that_fails_is_asked_twice(chat, scripted, failures, errors):
+    left = iter([True] * failures + [False] * 9)
+
+    def judge(completions, rows):
+        if next(left):
+            raise OSError("busy")
+        return [1.0] * len(completions)
+
+    played = play(Sums(group_verifier=judge), scripted(lambda *_: "2"), chat)
+    assert {t.error for t in played} == errors
+
+
+def test_an_aborted_completion_is_never_judged(chat, scripted):
+    engine = scripted(lambda *_: "2")
+
+    async def abort(ids, sampling):
+        completion = await type(engine).generate(engine, ids, sampling)
+        return replace(completion, finish_reason="abort")
+
+    engine.generate = abort
+    (first, *_) = play(Sums(), engine, chat)
+    assert (first.error, first.turns, first.score) == ("the engine gave the request up", [], None)

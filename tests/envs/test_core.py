@@ -191,6 +191,18 @@ def test_a_verifier_that_fails_is_an_error_and_not_a_wrong_answer():
     assert (reward, terminated, info["score"].status) == (0.0, True, "error")
 
 
+@pytest.mark.parametrize(("failures", "status"), [(1, "correct"), (2, "error")])
+def test_a_verifier_that_fails_is_asked_twice(failures, status):
+    left = iter([True] * failures + [False])
+
+    def busy(completion, row):
+        if next(left):
+            raise OSError("busy")
+        return True
+
+    assert begun(TextEnv(tasks=TASKS, verifier=busy)).step("x")[4]["score"].status == status
+
+
 def test_no_verifier_names_the_class():
     class Unjudged(TextEnv):
         tasks = TASKS
