@@ -80,6 +80,11 @@ class Chat:
         """Token ids of an assistant's text and the token that ends its turn, to train on."""
         return [*self._encode(text), self.end_id]
 
+    def unknown(self, text: str) -> list[str]:
+        """The characters of a text that the tokenizer can only write as its unknown token."""
+        unknown_id = self.tokenizer.unk_token_id
+        return [c for c in dict.fromkeys(text) if unknown_id in self._encode(c)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of sampled ids, without special tokens and without what ended the turn."""
         kept = list(ids)

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 TRAIN_EPILOG = """settings are changed on the command line by their dotted name:
   agent-rl train configs/quickstart.yaml --stages.rl.steps 20 --run.seed 1
-  agent-rl train configs/my_env.yaml --optimizer.lr=1e-4 --run.dir runs/second
-  agent-rl train configs/my_env.yaml --envs.0.options.terms 3
+  agent-rl train configs/from_scratch.yaml --optimizer.lr=1e-4 --run.dir runs/second
+  agent-rl train configs/smollm.yaml --envs.0.options.examples 2
 
 a run that was stopped goes on with --resume; its folder holds config.yaml, metrics.jsonl,
 rollouts/, checkpoints/, model/ (a transformers folder), summary.json and report.html.
@@ -240,6 +240,12 @@ def _train(arguments: argparse.Namespace) -> int:
 
         raise UserError("--resume goes on in a run folder and --overwrite replaces it; give one")
     recipe = load_recipe(arguments.config, arguments.overrides, default_stage=arguments.stage)
+    if arguments.name == "sft" and any(hasattr(config, "envs") for _, config in recipe.stages):
+        from agent_rl.errors import UserError  # noqa: PLC0415
+
+        raise UserError(
+            f"{arguments.config} is reinforcement learning; start it with agent-rl train"
+        )
     if arguments.print_config:
         print(recipe.to_yaml(), end="")
         return 0

@@ -276,6 +276,8 @@ class EvalConfig:
         tasks: How many tasks, from the first on; 0 for all.
         samples: Samples per task for pass@k and majority@k; 0 for greedy only.
         greedy: Whether to measure the greedy accuracy.
+        on_truncation: A completion cut at the token limit counts as wrong ("zero"), or is judged as
+            it stands ("score": games whose action is a single token).
         seed: Seed of the samples.
         threads: Threads of torch.
         concurrency: Episodes played at once.
@@ -289,6 +291,7 @@ class EvalConfig:
     tasks: int = 200
     samples: int = 0
     greedy: bool = True
+    on_truncation: Literal["zero", "score"] = "zero"
     seed: int = 0
     threads: int = 1
     concurrency: int = 32

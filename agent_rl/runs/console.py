@@ -259,6 +259,8 @@ def held_out_text(metrics: Mapping[str, Any]) -> str:
         parts.append(f"greedy {_percent(metrics['eval/greedy'])} %{interval}")
     if "eval/sampled" in metrics:
         parts.append(f"sampled {_percent(metrics['eval/sampled'])} %")
+    if not parts and "eval/return" in metrics:  # a game has a return and no accuracy
+        parts.append(f"return {number(metrics['eval/return'], '.2f')}")
     if "eval/length" in metrics:
         parts.append(f"length {number(metrics['eval/length'], '.1f')}")
     return ", ".join(parts)

@@ -92,7 +92,9 @@ class HeldOut:
         }
         if drawn:
             metrics["eval/sampled_return"] = _mean([t.total_reward for t in drawn])
-        if any(t.score is not None for t in greedy):  # a game has a return, not an accuracy
+        if any(
+            t.score is not None for t in [*greedy, *drawn]
+        ):  # a game has a return, not an accuracy
             low, high = statistics.wilson_interval(sum(t.passed for t in greedy), len(greedy))
             metrics |= {
                 "eval/greedy": _mean([t.passed for t in greedy]),
@@ -188,7 +190,7 @@ def run(
             _sampling(config.sampling),
             config.samples,
             seed_of(EVAL_SEED, config.seed, 1),
-            "zero",
+            config.on_truncation,
             config.concurrency,
             on_done,
         )

@@ -286,6 +286,8 @@ def set_up(config: RLConfig) -> State:
     algorithm = config.algorithm
     mixture = Mixture([(e.id, e.weight, e.options) for e in config.envs], seed=config.run.seed)
     model, chat = models.load(config.model, config.run.seed)
+    if config.model.tiny is not None:
+        refuse_unknown_characters(mixture, chat)
     policy = Policy(
         model,
         temperature=config.sampling.temperature,
@@ -329,6 +331,18 @@ def check_sampling(config: RLConfig) -> None:
             "sampling.top_p, top_k and min_p must be off to train: the trainer scores the whole "
             "distribution, so the ratio would be biased by the mass that was cut off"
         )
+
+
+def refuse_unknown_characters(mixture: Mixture, chat: Chat) -> None:
+    """Stop where a tiny model could not read its tasks: it would train on unknown tokens."""
+    for entry in mixture.entries:
+        observation, _ = entry.env.clone().reset(options={"index": 0})
+        unknown = chat.unknown("".join(message["content"] for message in observation))
+        if unknown:
+            raise UserError(
+                f"{entry.env_id}: the model's alphabet lacks {''.join(unknown)!r}, which its first "
+                "task is written in; add them to model.tiny.characters"
+            )
 
 
 def training_sampling(config: RLConfig) -> Sampling:

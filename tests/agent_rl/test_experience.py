@@ -326,3 +326,14 @@ def test_a_step_in_which_everything_failed_stops_the_run(step, tmp_path):
     run = step(envs=(EnvConfig(str(tmp_path / "down.py")),))
     with pytest.raises(UserError, match=r"all 8 episodes failed .* judge unreachable; mend it"):
         run.run()
+
+
+def test_a_tiny_model_that_cannot_read_its_tasks_is_refused(step, tmp_path):
+    (tmp_path / "greek.py").write_text(
+        "from rl_envs import ListTasks, Task, TextEnv\n"
+        "class Greek(TextEnv):\n"
+        "    verifier = 'exact'\n"
+        "    tasks = ListTasks([Task('a', 'αβ1', '1')])\n"
+    )
+    with pytest.raises(UserError, match=r"alphabet lacks 'αβ'.*model\.tiny\.characters"):
+        step(envs=(EnvConfig(str(tmp_path / "greek.py")),))
