@@ -499,6 +499,8 @@ def process(*words, **options):
         stderr=subprocess.PIPE,
         text=True,
         **options,
+        # A shell that runs this in the background has SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
