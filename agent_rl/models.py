@@ -180,14 +180,6 @@ def is_lora(model: nn.Module) -> bool:
     return hasattr(model, "disable_adapter")
 
 
-def merged_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights as a plain model has them: adapters added in, adapter names removed."""
-    if not is_lora(model):
-        return {name: value.detach() for name, value in model.state_dict().items()}
-    plain: nn.Module = copy.deepcopy(model).merge_and_unload()  # type: ignore[operator]
-    return {name: value.detach() for name, value in plain.state_dict().items()}
-
-
 def frozen_copy(model: nn.Module) -> nn.Module:
     """An independent copy in evaluation mode whose weights take no gradient."""
     twin = copy.deepcopy(model).eval()
