@@ -1,0 +1,76 @@
+"""Control groups that this process may give to its workers; version 1, as root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+_FOLDER = "agent-rl-sandboxes"
+_CONTROLLERS = ("memory", "pids")
+
+
+def available() -> dict[str, Path]:
+    """Where groups can be made, by controller; empty where they cannot."""
+    found: dict[str, Path] = {}
+    if os.geteuid() != 0:
+        return found
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        kind, *rest = after.split()
+        if kind == "cgroup":
+            options = rest[-1].split(",")
+            for name in _CONTROLLERS:
+                if name in options:
+                    found.setdefault(name, Path(before.split()[4]))
+    return found if all(os.access(path, os.W_OK) for path in found.values()) else {}
+
+
+def make(name: str, owner: int) -> dict[str, Path]:
+    """Groups for one worker, which that user may divide further; empty where that cannot be.
+
+    Args:
+        name: Begins with this process's id and a hyphen, by which left-overs are found.
+        owner: The user id that the worker's jobs have.
+    """
+    made: dict[str, Path] = {}
+    try:
+        for controller, root in available().items():
+            folder = root / _FOLDER / name
+            folder.mkdir(parents=True)
+            os.chown(folder, owner, owner)
+            made[controller] = folder
+    except OSError:
+        remove(made)
+        return {}
+    return made
+
+
+def remove(groups: Mapping[str, Path]) -> None:
+    """Remove a worker's groups; its processes are gone or going."""
+    for folder in groups.values():
+        for _ in range(200):
+            try:
+                for inner in folder.iterdir():
+                    if inner.is_dir():
+                        inner.rmdir()
+                folder.rmdir()
+                break
+            except FileNotFoundError:
+                break
+            except OSError:
+                time.sleep(0.005)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
+
+
+def reap() -> None:
+    """Remove the groups of processes that are no more."""
+    for root in available().values():
+        with contextlib.suppress(OSError):
+            for folder in (root / _FOLDER).iterdir():
+                owner = folder.name.partition("-")[0]
+                if folder.is_dir() and not Path("/proc", owner).exists():
+                    remove({"": folder})

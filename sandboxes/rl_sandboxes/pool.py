@@ -1,0 +1,295 @@
+"""Workers shared by many callers: queue, retry, replacement; the same for every back end."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Literal, Protocol
+
+from rl_sandboxes.inside.values import ValueRefused, decode, encode
+from rl_sandboxes.readings import read_answer
+from rl_sandboxes.types import (
+    Guarantees,
+    Job,
+    JobError,
+    Limits,
+    Result,
+    SandboxError,
+    Session,
+)
+
+GRACE_S = 10.0
+"""Seconds over its limits after which a worker that does not answer is given up."""
+
+
+class WorkerLostError(Exception):
+    """A worker died, its stream broke, or it did not answer in time: our failure."""
+
+
+class Worker(Protocol):
+    """One fork server in its walls. Used by one thread at a time, but for ``kill``."""
+
+    def request(self, frame: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Send a message and wait for the answer.
+
+        Raises:
+            WorkerLostError: No answer, and there will be none.
+        """
+        ...
+
+    def kill(self) -> None:
+        """End it and everything in it, now; safe to call twice and from any thread."""
+        ...
+
+
+class WorkerPool:
+    """A number of workers behind the ``Sandbox`` interface; a back end says how one starts.
+
+    Workers start when they are first needed. A job whose worker is lost is tried once more on a
+    fresh one; if that is lost too, the result is our failure (``Result.error``).
+
+    Args:
+        name: The back end's.
+        start: Starts a worker; may take long; raises SandboxError when it cannot be done.
+        guarantees: What is promised.
+        size: Workers at most.
+        spare: Workers that are started ahead to take the place of those that are replaced.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], Worker],
+        guarantees: Guarantees,
+        *,
+        size: int,
+        spare: int = 0,
+    ) -> None:
+        if size < 1:
+            raise SandboxError(f"sandbox {name}: workers is {size}; it must be at least 1")
+        self.name = name
+        self.size = size
+        self._start = start
+        self._guarantees = guarantees
+        self._spares: deque[Future[Worker]] = deque()
+        self._n_spare = spare
+        self._slots: queue.LifoQueue[_Slot] = queue.LifoQueue()
+        for _ in range(size):
+            self._slots.put(_Slot())
+        self._workers: set[Worker] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix=f"sandbox-{name}")
+        self._starters = ThreadPoolExecutor(
+            max(1, spare), thread_name_prefix=f"sandbox-{name}-start"
+        )
+
+    def guarantees(self) -> Guarantees:
+        """What it promises on this machine, now."""
+        return self._guarantees
+
+    # Jobs.
+
+    def run(self, job: Job) -> Result:
+        """Run a job; blocks. Never raises for what the code does.
+
+        Raises:
+            SandboxError: No worker can be started at all.
+            JobError: The job's arguments are no plain data.
+        """
+        return self._run(request_of(job), job, time.monotonic(), _Cancel())
+
+    async def arun(self, job: Job) -> Result:
+        """``run`` for use inside an event loop; cancelling ends the job."""
+        cancel = _Cancel()
+        frame, asked = request_of(job), time.monotonic()
+        work = asyncio.wrap_future(self._threads.submit(self._run, frame, job, asked, cancel))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            cancel.set()
+            with contextlib.suppress(BaseException):
+                await work
+            raise
+
+    def run_many(self, jobs: Sequence[Job]) -> list[Result]:
+        """Run jobs at once on all workers; results in the order of the jobs."""
+        asked = time.monotonic()
+        futures = [
+            self._threads.submit(self._run, request_of(job), job, asked, _Cancel()) for job in jobs
+        ]
+        return [future.result() for future in futures]
+
+    def _run(self, frame: dict[str, Any], job: Job, asked: float, cancel: _Cancel) -> Result:
+        if self._closed:
+            raise SandboxError(f"sandbox {self.name} is closed")
+        slot = self._slots.get()
+        try:
+            queued = time.monotonic() - asked
+            return self._attempts(slot, frame, job, queued, cancel)
+        finally:
+            self._slots.put(slot)
+
+    def _attempts(
+        self, slot: _Slot, frame: dict[str, Any], job: Job, queued: float, cancel: _Cancel
+    ) -> Result:
+        failure = ""
+        for _ in range(2):
+            if cancel.is_set():
+                return Result(error="cancelled")
+            try:
+                worker = slot.worker = slot.worker or self._new_worker()
+                cancel.on(worker)
+                answer = worker.request(frame, job.longest_s + GRACE_S)
+                cancel.on(None)
+                if answer.get("tainted") or "failed" in answer:
+                    self._discard(slot)
+                if "failed" in answer:
+                    failure = str(answer["failed"])
+                    continue
+                return read_answer(job, answer, queued)
+            except WorkerLostError as error:
+                self._discard(slot)
+                failure = str(error)
+        return Result(queue_s=queued, error=f"sandbox {self.name}: {failure}"[:3000])
+
+    # Workers.
+
+    def _new_worker(self) -> Worker:
+        with self._lock:
+            if self._closed:
+                raise SandboxError(f"sandbox {self.name} is closed")
+            ready = self._spares.popleft() if self._spares else None
+        worker = ready.result() if ready is not None else self._starters.submit(self._start).result()
+        with self._lock:
+            self._workers.add(worker)
+            while not self._closed and len(self._spares) < self._n_spare:
+                self._spares.append(self._starters.submit(self._start))
+        if self._closed:
+            self._forget(worker)
+            raise SandboxError(f"sandbox {self.name} is closed")
+        return worker
+
+    def _discard(self, slot: _Slot) -> None:
+        if slot.worker is not None:
+            self._forget(slot.worker)
+            slot.worker = None
+
+    def _forget(self, worker: Worker) -> None:
+        worker.kill()
+        with self._lock:
+            self._workers.discard(worker)
+
+    def session(
+        self, kind: Literal["bash", "python"] = "bash", limits: Limits | None = None
+    ) -> Session:
+        """Open a box that stays, on a worker of its own."""
+        from rl_sandboxes.sessions import open_session  # noqa: PLC0415 - jobs need none
+
+        return open_session(self._new_worker, self._forget, kind, limits or Limits())
+
+    def close(self) -> None:
+        """End all workers; safe to call twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            workers, spares = list(self._workers), list(self._spares)
+            self._spares.clear()
+        for worker in workers:
+            worker.kill()
+        for spare in spares:
+            with contextlib.suppress(Exception):
+                spare.result().kill()
+        self._threads.shutdown(wait=True)
+        self._starters.shutdown(wait=True)
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Slot:
+    """A place for one worker; whoever holds it uses the worker alone."""
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+
+
+class _Cancel:
+    """Ends the worker of a job that nobody waits for any more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._worker: Worker | None = None
+        self._cancelled = False
+
+    def on(self, worker: Worker | None) -> None:
+        with self._lock:
+            self._worker = worker
+            if self._cancelled and worker is not None:
+                worker.kill()
+
+    def set(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._worker is not None:
+                self._worker.kill()
+
+    def is_set(self) -> bool:
+        return self._cancelled
+
+
+def request_of(job: Job) -> dict[str, Any]:
+    """A job as the message that a worker reads.
+
+    Raises:
+        JobError: An argument that is no plain data, or a job that is too large.
+    """
+    inputs: list[Any] = [_b64(data) for data in job.stdin]
+    if job.kind == "call":
+        try:
+            inputs = [
+                {
+                    "args": [encode(item) for item in call.args],
+                    "kwargs": {str(name): encode(item) for name, item in call.kwargs.items()},
+                }
+                for call in job.calls
+            ]
+        except ValueRefused as error:
+            raise JobError(f"an argument of {job.entry_point} is no plain data: {error}") from None
+    return {
+        "op": "job",
+        "kind": job.kind,
+        "code": job.code.encode("utf-8", "replace").decode(),
+        "entry_point": job.entry_point,
+        "inputs": inputs,
+        "files": {path: _b64(data) for path, data in job.files.items()},
+        "collect": list(job.collect),
+        "limits": limits_of(job.limits),
+        "stop_early": job.stop_early,
+    }
+
+
+def limits_of(limits: Limits) -> dict[str, float]:
+    """Limits as a worker reads them."""
+    return {name: getattr(limits, name) for name in Limits.__slots__}
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def default_size() -> int:
+    """A worker for each processor that this process may use."""
+    return len(os.sched_getaffinity(0))

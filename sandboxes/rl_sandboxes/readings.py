@@ -1,0 +1,94 @@
+"""What a worker said, read as data of strangers: checked, cut, and made into a Result."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+from typing import Any
+
+from rl_sandboxes.inside.values import ValueRefused, decode
+from rl_sandboxes.types import RUN_STATUSES, Job, Result, Run
+
+_MAX_TEXT = 500
+
+
+def read_answer(job: Job, answer: dict[str, Any], queue_s: float) -> Result:
+    """The Result of a job from a worker's answer.
+
+    A worker in a shared container is not out of the code's reach for certain, so nothing in the
+    answer is trusted to have the right shape: what has not gives a Result with an error.
+    """
+    try:
+        runs = tuple(read_run(run, call=job.kind == "call") for run in answer["runs"])
+        files = {str(path): base64.b64decode(data) for path, data in answer["files"].items()}
+        refused = {str(path): str(why)[:_MAX_TEXT] for path, why in answer["refused"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        return Result(queue_s=queue_s, error=f"a worker's answer is broken: {error!r:.200}")
+    if not 1 <= len(runs) <= job.n_runs or (len(runs) < job.n_runs and not job.stop_early):
+        return Result(queue_s=queue_s, error=f"{len(runs)} runs came for {job.n_runs}")
+    return Result(runs, files, refused, queue_s)
+
+
+def read_run(seen: dict[str, Any], *, call: bool) -> Run:
+    """One run as a worker saw it; ``said`` is the code's own word."""
+    status, wait = seen["status"], seen["wait"]
+    if status not in RUN_STATUSES or not (wait is None or 0 <= wait < 1 << 16):
+        raise ValueError(f"status {status!r:.40}, wait {wait!r:.40}")
+    said, odd = _said(seen)
+    value, returned, exception = None, False, None
+    if isinstance(said.get("exception"), str):
+        exception = said["exception"][:_MAX_TEXT]
+    elif isinstance(said.get("refused"), str):
+        exception = f"returned what is no plain data: {said['refused'][:_MAX_TEXT]}"
+        odd.append("odd_type")
+    elif call and "value" in said:
+        try:
+            value, returned = decode(said["value"]), True
+        except (ValueRefused, RecursionError):
+            odd.append("broken_result")
+    ended_by = os.WTERMSIG(wait) if wait is not None and os.WIFSIGNALED(wait) else None
+    if call and status == "ok" and not returned:
+        status = "error"
+        if exception is None and "broken_result" not in odd:
+            odd.append("exit_before_result")
+    if status == "error" and exception is not None and exception.startswith("MemoryError"):
+        status = "memory"
+    if seen["n_left"]:
+        odd.append("left_processes")
+    if ended_by == signal.SIGKILL and status == "crash":
+        odd.append("killed_itself")
+    return Run(
+        status=status,
+        stdout=_text(seen["stdout"]),
+        stderr=_text(seen["stderr"]),
+        stdout_cut=bool(seen["stdout_cut"]),
+        stderr_cut=bool(seen["stderr_cut"]),
+        returned=returned and status == "ok",
+        value=value if status == "ok" else None,
+        exception=exception,
+        exit_code=os.WEXITSTATUS(wait) if wait is not None and os.WIFEXITED(wait) else None,
+        signal=ended_by,
+        wall_s=round(float(seen["wall_s"]), 6),
+        cpu_s=round(float(seen["cpu_s"]), 6),
+        peak_mb=round(int(seen["peak"]) / (1 << 20), 3),
+        n_left=int(seen["n_left"]),
+        suspicious=tuple(odd),
+    )
+
+
+def _said(seen: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the run said of itself: one JSON object in one line, or it is broken."""
+    if not seen["said"] and not seen["said_cut"]:
+        return {}, []
+    raw = b"" if seen["said_cut"] else base64.b64decode(seen["said"])
+    try:
+        said = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}, ["broken_result"]
+    return (said, []) if isinstance(said, dict) else ({}, ["broken_result"])
+
+
+def _text(encoded: str) -> str:
+    return base64.b64decode(encoded).decode("utf-8", "replace")

@@ -1,0 +1,76 @@
+"""Back ends by name."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import threading
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from rl_sandboxes.types import Sandbox, SandboxError
+
+BACKENDS = {
+    "docker": "rl_sandboxes.docker_backend:DockerSandbox",
+    "local": "rl_sandboxes.local:LocalSandbox",
+    "remote": "rl_sandboxes.remote:RemoteSandbox",
+}
+_shared: dict[str, Sandbox] = {}
+_owner = 0
+_lock = threading.Lock()
+
+
+def make(name: str = "local", **options: Any) -> Sandbox:
+    """A sandbox of a back end, yours to close.
+
+    Raises:
+        SandboxError: No such back end or option, or it does not work here; says what to do.
+    """
+    if name not in BACKENDS:
+        raise SandboxError(f"no sandbox {name!r}; there are {', '.join(BACKENDS)}")
+    module, _, attribute = BACKENDS[name].partition(":")
+    try:
+        factory = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise SandboxError(
+            f"sandbox {name} needs the package {error.name}: pip install 'agent-rl[{name}]'"
+        ) from None
+    try:
+        sandbox: Sandbox = factory(**options)
+    except TypeError as error:
+        raise SandboxError(f"sandbox {name}: {error}") from None
+    return sandbox
+
+
+def shared(spec: str | Mapping[str, Any] | Sandbox = "local") -> Sandbox:
+    """The sandbox of this process for a name or ``{"name": ..., **options}``; made on first use.
+
+    It is closed when the process ends. A process that was forked makes its own.
+
+    Raises:
+        SandboxError: As for :func:`make`.
+    """
+    global _owner  # noqa: PLW0603 - one store per process
+    if not isinstance(spec, str | Mapping):
+        return spec
+    options = {"name": spec} if isinstance(spec, str) else dict(spec)
+    key = json.dumps(options, sort_keys=True, default=str)
+    with _lock:
+        if _owner != os.getpid():
+            _shared.clear()  # another process's, to close there
+            _owner = os.getpid()
+            atexit.register(close_shared)
+        if key not in _shared:
+            _shared[key] = make(options.pop("name", "local"), **options)
+        return _shared[key]
+
+
+def close_shared() -> None:
+    """Close what :func:`shared` made in this process."""
+    with _lock:
+        if _owner == os.getpid():
+            for sandbox in _shared.values():
+                sandbox.close()
+            _shared.clear()
