@@ -30,6 +30,7 @@ LEVELS = ("auto", "namespaces", "landlock", "none")
 
 _START_S = 20.0
 _FIRST_UID = 1_500_000_000  # no user has these
+_FOLDER = "agent-rl-sandbox-"
 _numbers = itertools.count()
 _log = logging.getLogger("rl_sandboxes")
 _LIBRARIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -81,6 +82,7 @@ class LocalSandbox(WorkerPool):
     ) -> tuple[Callable[[], StreamWorker], str]:
         """How workers start, proven by starting the first, and at which level."""
         cgroups.reap()
+        _reap_folders()
         refused = ""
         for candidate in ("namespaces", "landlock") if level == "auto" else (level,):
             plan = _PLANS[candidate](python, tuple(packages), tuple(preload))
@@ -260,7 +262,7 @@ class Landlock:
         python = self.python
         if uid is not None and not _open_to_all(python.path):
             python = Interpreter.of("/usr/bin/python3")
-        home = Path(tempfile.mkdtemp(prefix="agent-rl-sandbox-"))
+        home = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
         home.chmod(0o711)
         folders = [home / "work", home / "tmp"]
         for folder in folders:
@@ -285,6 +287,14 @@ class Landlock:
         except SandboxError:
             shutil.rmtree(home, ignore_errors=True)
             raise
+
+
+def _reap_folders() -> None:
+    """Remove the folders of processes that are no more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        owner = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if not Path("/proc", owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open_to_all(path: str) -> bool:

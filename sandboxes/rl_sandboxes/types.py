@@ -42,8 +42,8 @@ class Limits:
         memory_mb: MiB of the whole process tree, files in memory included.
         processes: Processes and threads at once.
         disk_mb: MiB in each of the working folder, /tmp and /dev/shm.
-        output_kb: KiB kept of each of stdout and stderr. A run that writes 16 times as much (and
-            over 1 MiB) is ended with ``output_limit``.
+        output_kb: KiB kept of each of stdout and stderr, half from the beginning and half from the
+            end. A run that writes 256 times as much (and over 16 MiB) is ended: ``output_limit``.
         value_kb: KiB of a returned value in its encoded form.
 
     Raises:
@@ -157,7 +157,8 @@ class Run:
     Attributes:
         status: By what was seen from outside: a limit that we enforced, the kernel's account, a
             signal, and only then the exit code (not 0: ``error``).
-        stdout: The first ``output_kb`` KiB, decoded as UTF-8, what is none replaced.
+        stdout: What was printed, decoded as UTF-8, what is none replaced; of more than
+            ``output_kb`` KiB the beginning and the end, with a line between that says so.
         stderr: The same; a Python traceback stands here.
         stdout_cut: Whether stdout was longer than that.
         stderr_cut: Whether stderr was longer than that.

@@ -17,11 +17,13 @@ import traceback
 
 from . import child, frames, supervisor
 
-_COMMANDS, _STATUS = 198, 199  # descriptors that a script is unlikely to use
+# Descriptors that a script is unlikely to use; a command has none of them, and its own 1 and 2.
+_OUT, _ERR, _COMMANDS, _STATUS = 196, 197, 198, 199
 _LOOP = (
-    'while IFS= read -r -d "" -u {0} REPLY; do eval "$REPLY" {0}<&- {1}>&-; '
-    "printf '{{\"code\":%d}}\\n' $? >&{1}; done"
-).format(_COMMANDS, _STATUS)
+    f'while IFS= read -r -d "" -u {_COMMANDS} REPLY; do eval "$REPLY" '
+    f"1>&{_OUT} 2>&{_ERR} {_OUT}>&- {_ERR}>&- {_COMMANDS}<&- {_STATUS}>&-; "
+    f"printf '{{\"code\":%d}}\\n' $? >&{_STATUS}; done"
+)
 _KEEP_SHELL = "printf 'cd %q\\n' \"$PWD\"; declare -f; alias -p; shopt -p; set +o; declare -p"
 _POLITE_S, _FIRM_S = 0.3, 0.7
 MAX_SNAPSHOTS = 8
@@ -96,10 +98,11 @@ class Session:
         note = ""
         if verdict is not None and not run.done:
             note = self._interrupt(run, before)
-        elif not self.shell.alive():
-            note = "the shell ended; a new one was started"
+        report = run.report(verdict, note)
+        if not self.shell.alive():
+            report["run"]["note"] = note or "the session's state ended; a new one was started"
             self._start_shell()
-        return run.report(verdict, note)
+        return report
 
     def _interrupt(self, run, before):
         """End a command, the gentle way first, so that the shell and its state survive."""
@@ -112,7 +115,7 @@ class Session:
             if run.wait(time.monotonic() + patience, watched=False) is None and run.done:
                 return "the command was ended; the session goes on"
         _send(self.shell.pid, signal.SIGKILL)
-        self._start_shell()
+        run.wait(time.monotonic() + _FIRM_S, watched=False)
         return "the command was ended and with it the session's state; a new one was started"
 
     def _over_memory(self):
@@ -189,7 +192,7 @@ class Session:
             run = Command(self, self.shell, _KEEP_SHELL, self.limits["wall_s"], keep=4 << 20)
             if run.wait(run.deadline) is not None or not run.done:
                 raise Refused("the shell does not answer")
-            kept["shell"] = b"".join(run.out.parts).decode("utf-8", "surrogateescape")
+            kept["shell"] = run.out.content().decode("utf-8", "surrogateescape")
         self.numbers += 1
         self.snapshots[self.numbers] = kept
         return {"number": self.numbers}
@@ -245,7 +248,7 @@ class Session:
         errors.drain()
         errors.close()
         if status:
-            said = b"".join(errors.parts).decode("utf-8", "replace").strip().splitlines()
+            said = errors.content().decode("utf-8", "replace").strip().splitlines()
             raise Refused(f"the files cannot be kept: {said[-1] if said else status}")
 
 
@@ -271,10 +274,11 @@ class Shell:
 
     def _become(self, null, commands, status):
         try:
-            kept = [os.dup2(commands, _COMMANDS), os.dup2(status, _STATUS)]
+            pairs = ((self.out[1], _OUT), (self.err[1], _ERR), (commands, _COMMANDS))
+            kept = [os.dup2(fd, number) for fd, number in (*pairs, (status, _STATUS))]
             child.take_streams(null, self.out[1], self.err[1])
             child.confine(self.box.rules, self.limits)
-            os.closerange(3, _COMMANDS)
+            os.closerange(3, _OUT)
             child.linux.close_from(_STATUS + 1)
             for fd in kept:
                 os.set_inheritable(fd, True)
@@ -347,8 +351,8 @@ class Tap(supervisor.Stream):
     """What comes out of a descriptor that stays open, while a command runs."""
 
     def __init__(self, fd, keep):
-        self.fd, self.keep = fd, keep
-        self.parts, self.size, self.open = [], 0, True
+        self.fd = fd
+        self.begin(keep)
 
     def close(self):
         """It is not ours to close."""
@@ -417,12 +421,13 @@ class Command:
             except (ValueError, KeyError, TypeError):
                 note = note or "the shell's answer was broken"
         status = verdict or ("ok" if self.done and code == 0 else "error")
-        ended = not self.done and verdict is None
-        if ended:  # by exit: how is not known, since the shell may not be our child
-            status, code = "ok", 0
         wall_s = time.monotonic() - self.began
         box = self.session.box
-        box.reap()
+        ended = box.reap()
+        wait = None if verdict else (code & 0xFF) << 8
+        if not self.done and verdict is None:  # the shell itself ended
+            wait = ended.get(self.shell.pid, 0)  # 0: not our child, after a restored snapshot
+            status = "ok" if wait == 0 else "crash" if os.WIFSIGNALED(wait) else "error"
         return {
             "run": {
                 "status": status,
@@ -432,7 +437,7 @@ class Command:
                 "stderr_cut": self.err.cut,
                 "said": None,
                 "said_cut": False,
-                "wait": None if verdict else (code & 0xFF) << 8,
+                "wait": wait,
                 "wall_s": wall_s,
                 "cpu_s": max(0.0, box.measure()[1] - self.cpu),
                 "peak": box.measure()[0],
@@ -530,6 +535,9 @@ def _freeze():
 
 def run_cell(source, namespace):
     """Run a cell; the value of a last expression is printed. 0, or 1 after an exception."""
+    os.dup2(_OUT, 1)
+    os.dup2(_ERR, 2)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     child.linecache.cache[child.FILE] = (len(source), None, source.splitlines(True), child.FILE)
     try:
         tree = ast.parse(source, child.FILE)

@@ -15,19 +15,23 @@ import time
 
 from . import child, linux
 
-FLOOD = 16  # times what is kept, and over 1 MiB: the writer is ended
+FLOOD, FLOOD_BYTES = 256, 16 << 20  # times what is kept, and over this: the writer is ended
 _FIRST_LOOK_S = 0.004
 _LOOK_S = 0.025
 
 
 class Stream:
-    """What comes out of a pipe: the first ``keep`` bytes, and how much there was."""
+    """What comes out of a pipe: its beginning and its end, ``keep`` bytes in all."""
 
     def __init__(self, keep):
         self.fd, self.writer = os.pipe()
         os.set_blocking(self.fd, False)
+        self.begin(keep)
+
+    def begin(self, keep):
+        """Nothing has come yet."""
         self.keep = keep
-        self.parts = []
+        self.head, self.tail = bytearray(), bytearray()
         self.size = 0
         self.open = True
 
@@ -47,15 +51,23 @@ class Stream:
             if not part:
                 self.close()
                 return
-            room = self.keep - self.size
-            if room > 0:
-                self.parts.append(part[:room])
-            self.size += len(part)
+            self._take(part)
+
+    def _take(self, part):
+        self.size += len(part)
+        half = self.keep // 2
+        room = half - len(self.head)
+        if room > 0:
+            self.head += part[:room]
+            part = part[room:]
+        self.tail += part
+        if len(self.tail) > 4 * half + (1 << 16):
+            del self.tail[: len(self.tail) - (self.keep - half)]
 
     @property
     def flooded(self):
         """Whether far more came than is kept."""
-        return self.size > max(FLOOD * self.keep, 1 << 20)
+        return self.size > max(FLOOD * self.keep, FLOOD_BYTES)
 
     def close(self):
         """No more is read."""
@@ -63,9 +75,17 @@ class Stream:
             self.open = False
             os.close(self.fd)
 
+    def content(self):
+        """What was kept; a line between its parts says how much was left out."""
+        if not self.cut:
+            return bytes(self.head + self.tail)
+        tail = self.tail[len(self.tail) - (self.keep - self.keep // 2) :]
+        between = f"\n... {self.size - self.keep} bytes left out ...\n"
+        return bytes(self.head) + between.encode() + bytes(tail)
+
     def text(self):
-        """What was kept, safe in JSON."""
-        return base64.b64encode(b"".join(self.parts)).decode()
+        """The content, safe in JSON."""
+        return base64.b64encode(self.content()).decode()
 
     @property
     def cut(self):

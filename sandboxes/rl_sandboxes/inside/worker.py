@@ -79,6 +79,8 @@ class Server:
         linux.set_dumpable(False)
         self.fixed = {} if not self.rules.shared else {"protected": (1, os.getpid())}
         self.fixed["memfd"] = self.rules.cgroups is not None
+        if config.get("families"):
+            self.fixed["families"] = tuple(config["families"])
         if not self.rules.shared:
             self.rules.filter = seccomp.program(**self.fixed)
 
