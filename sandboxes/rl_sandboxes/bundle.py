@@ -8,7 +8,17 @@ import marshal
 from functools import cache
 from pathlib import Path
 
-MODULES = ("linux", "values", "frames", "seccomp", "child", "box", "supervisor", "session", "worker")
+MODULES = (
+    "linux",
+    "values",
+    "frames",
+    "seccomp",
+    "child",
+    "box",
+    "supervisor",
+    "session",
+    "worker",
+)
 """In the order of their imports."""
 
 _BOOTSTRAP = """

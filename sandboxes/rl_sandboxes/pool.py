@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, Protocol
 
-from rl_sandboxes.inside.values import ValueRefused, decode, encode
+from rl_sandboxes.inside.values import ValueRefused, encode
 from rl_sandboxes.readings import read_answer
 from rl_sandboxes.types import (
     Guarantees,
@@ -89,7 +89,7 @@ class WorkerPool:
         self._closed = False
         self._threads = ThreadPoolExecutor(size, thread_name_prefix=f"sandbox-{name}")
         self._starters = ThreadPoolExecutor(
-            max(1, spare), thread_name_prefix=f"sandbox-{name}-start"
+            max(2, spare), thread_name_prefix=f"sandbox-{name}-start"
         )
 
     def guarantees(self) -> Guarantees:
@@ -168,7 +168,9 @@ class WorkerPool:
             if self._closed:
                 raise SandboxError(f"sandbox {self.name} is closed")
             ready = self._spares.popleft() if self._spares else None
-        worker = ready.result() if ready is not None else self._starters.submit(self._start).result()
+        worker = (
+            ready.result() if ready is not None else self._starters.submit(self._start).result()
+        )
         with self._lock:
             self._workers.add(worker)
             while not self._closed and len(self._spares) < self._n_spare:

@@ -119,4 +119,6 @@ class StreamWorker:
 
     def _lost(self, what: str) -> WorkerLostError:
         more = self._describe().strip()
-        return WorkerLostError(f"a worker was lost: {what}" + (f" ({more[-1500:]})" if more else ""))
+        return WorkerLostError(
+            f"a worker was lost: {what}" + (f" ({more[-1500:]})" if more else "")
+        )

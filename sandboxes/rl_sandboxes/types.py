@@ -71,8 +71,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Arguments of one call: plain data (None, bool, int, float, complex, str, bytes, and lists,
-    tuples, sets, frozensets and dicts of them)."""
+    """Arguments of one call, plain data.
+
+    That is None, bool, int, float, complex, str, bytes, and lists, tuples, sets, frozensets and
+    dicts of them.
+    """
 
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)

@@ -39,9 +39,7 @@ def _checked(result, what):
 
 
 def _syscall(what, number, *arguments):
-    wide = (
-        ctypes.c_long(item) if isinstance(item, int) else item for item in arguments
-    )
+    wide = (ctypes.c_long(item) if isinstance(item, int) else item for item in arguments)
     return _checked(_libc.syscall(ctypes.c_long(number), *wide), what)
 
 

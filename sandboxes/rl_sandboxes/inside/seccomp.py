@@ -41,7 +41,13 @@ _REFUSED = {
     "sysfs": (139, None), "_sysctl": (156, None), "umount2": (166, 39), "unshare": (272, 97),
     "uselib": (134, None), "userfaultfd": (323, 282), "ustat": (136, None), "vhangup": (153, 58),
 }  # fmt: skip
-_CLONE, _CLONE3, _SOCKET, _SOCKETPAIR, _IOCTL = (56, 220), (435, 435), (41, 198), (53, 199), (16, 29)
+_CLONE, _CLONE3, _SOCKET, _SOCKETPAIR, _IOCTL = (
+    (56, 220),
+    (435, 435),
+    (41, 198),
+    (53, 199),
+    (16, 29),
+)
 _MEMFD_CREATE = (319, 279)
 _SIGNALS = ((62, 129), (200, 130), (129, 138), (424, 424), (434, 434))  # pid is the first argument
 _TGKILL = ((234, 131), (297, 240))

@@ -65,9 +65,11 @@ def _float(value, budget, depth):
 
 
 def _str(value, budget, depth):
-    return {"s": str.encode(value, "utf-8", "surrogatepass").hex()} if _odd(value) else {
-        "t": str.__str__(value)
-    }
+    return (
+        {"s": str.encode(value, "utf-8", "surrogatepass").hex()}
+        if _odd(value)
+        else {"t": str.__str__(value)}
+    )
 
 
 def _odd(value):
@@ -174,4 +176,3 @@ _DECODERS = {
     "z": lambda content, item: frozenset(item(part) for part in _list(content)),
     "d": _pairs,
 }
-

@@ -86,6 +86,7 @@ class Server:
 
     def warm(self):
         """Touch what every job touches, then keep it from being copied."""
+        child.sys.path.extend(self.config.get("packages", ()))
         for name in self.config.get("preload", ()):
             importlib.import_module(name)
         code = "def f(x):\n    return [x, str(x), {x: 1.5}]\nassert f(1)\n"
