@@ -37,15 +37,19 @@ class Interpreter:
         if python is None:
             own = getattr(sys, "_base_executable", None) or sys.executable
             return cls(os.path.realpath(own), sys.base_prefix, importlib.util.MAGIC_NUMBER)
-        ask = "import sys; print(sys.base_prefix); sys.exit(sys.version_info < (3, 9))"
+        ask = "import sys; print(sys.base_prefix, *sys.version_info[:2], sep='\\n')"
         try:
             done = subprocess.run(
                 [python, "-I", "-c", ask], capture_output=True, text=True, timeout=30, check=True
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise SandboxError(f"python {python!r} for jobs cannot be used: {error}") from None
-        path = os.path.realpath(shutil.which(python) or python)
-        return cls(path, done.stdout.strip(), b"")
+        prefix, *version = done.stdout.splitlines()[:3] or [""]
+        if len(version) != 2 or not os.path.isabs(prefix) or not os.path.isdir(prefix):
+            raise SandboxError(f"python {python!r} for jobs is no Python")
+        if tuple(map(int, version)) < (3, 9):
+            raise SandboxError(f"python {python!r} for jobs is older than 3.9")
+        return cls(os.path.realpath(shutil.which(python) or python), prefix, b"")
 
     @property
     def folders(self) -> tuple[str, ...]:

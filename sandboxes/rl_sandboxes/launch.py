@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,7 +20,11 @@ from rl_sandboxes.pool import WorkerLostError
 from rl_sandboxes.stream import StreamWorker
 from rl_sandboxes.types import SandboxError
 
-_START_S = 20.0
+_START_S = 30.0
+
+
+class NamespacesRefusedError(SandboxError):
+    """The kernel, or whoever set it up, refuses what bubblewrap needs."""
 
 
 def launch(
@@ -74,7 +79,7 @@ def launch(
             raise WorkerLostError(str(ready.get("fatal", ready)))
     except WorkerLostError as problem:
         worker.kill()
-        raise SandboxError(_explained(f"{problem} {_tail(error)}")) from None
+        raise _explained(f"{problem} {_tail(error)}") from None
     return worker
 
 
@@ -109,14 +114,14 @@ def _tail(file: Any) -> str:
     return ""
 
 
-def _explained(problem: str) -> str:
+def _explained(problem: str) -> SandboxError:
     """Why a worker does not start, and what to do, in one line."""
     text = " ".join(problem.split())
-    lowered = text.lower()
-    if "namespace" in lowered or "bwrap" in lowered or "clone:" in lowered or "mount" in lowered:
-        return (
-            f"user namespaces are refused here ({text[:200]}): allow them "
-            "(sysctl kernel.unprivileged_userns_clone=1, "
+    said = re.search(r"bwrap: .*|OSError: .*?clone:.*|PermissionError: .*?(?:mount|clone).*", text)
+    if said and re.search(r"namespace|uid map|permitted|denied|No space", said[0]):
+        return NamespacesRefusedError(
+            f"user namespaces are refused here ({said[0][:200]}): allow them "
+            "(sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0, "
             "or kernel.apparmor_restrict_unprivileged_userns=0), or use docker or remote"
         )
-    return f"a sandbox worker does not start: {text[:300]}"
+    return SandboxError(f"a sandbox worker does not start: {text[:300]}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Literal
 
 from rl_sandboxes import cgroups, levels
 from rl_sandboxes.interpreter import Interpreter
-from rl_sandboxes.pool import WorkerPool, default_size
+from rl_sandboxes.launch import NamespacesRefusedError
+from rl_sandboxes.pool import WorkerPool, check_size, default_size
 from rl_sandboxes.stream import StreamWorker
 from rl_sandboxes.types import SandboxError
 
@@ -60,13 +62,18 @@ class LocalSandbox(WorkerPool):
                 "level none runs the code of strangers with all your rights; "
                 "if you mean it, pass allow_unsafe=True"
             )
+        size = default_size() if workers is None else workers
+        check_size("local", size)
+        for folder in packages:
+            if not os.path.isdir(folder):
+                raise SandboxError(f"sandbox local: package folder {folder} does not exist")
         self._first: StreamWorker | None = None
         plan, self.level = self._choose(level, Interpreter.of(python), packages, preload)
         super().__init__(
             "local",
             lambda: self._take_first() or plan.start(),
             plan.guarantees(),
-            size=default_size() if workers is None else workers,
+            size=size,
         )
 
     def _choose(
@@ -80,7 +87,7 @@ class LocalSandbox(WorkerPool):
         try:
             self._first = plan.start()
         except SandboxError as error:
-            if level != "auto" or levels.bubblewrap() is None:
+            if level != "auto" or not isinstance(error, NamespacesRefusedError):
                 raise
             candidate, refused = "landlock", str(error)
         if refused:

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 from rl_sandboxes.inside.values import ValueRefused, encode
 from rl_sandboxes.readings import read_answer
 from rl_sandboxes.types import (
+    MAX_INPUT_BYTES,
     Guarantees,
     Job,
     JobError,
@@ -73,8 +74,7 @@ class WorkerPool:
         size: int,
         spare: int = 0,
     ) -> None:
-        if size < 1:
-            raise SandboxError(f"sandbox {name}: workers is {size}; it must be at least 1")
+        check_size(name, size)
         self.name = name
         self.size = size
         self._start = start
@@ -102,7 +102,7 @@ class WorkerPool:
         """Run a job; blocks. Never raises for what the code does.
 
         Raises:
-            SandboxError: No worker can be started at all.
+            SandboxError: The sandbox was closed.
             JobError: The job's arguments are no plain data.
         """
         return self._run(request_of(job), job, time.monotonic(), _Cancel())
@@ -129,8 +129,7 @@ class WorkerPool:
         return [future.result() for future in futures]
 
     def _run(self, frame: dict[str, Any], job: Job, asked: float, cancel: _Cancel) -> Result:
-        if self._closed:
-            raise SandboxError(f"sandbox {self.name} is closed")
+        self._refuse_if_closed()
         slot = self._slots.get()
         try:
             queued = time.monotonic() - asked
@@ -156,7 +155,8 @@ class WorkerPool:
                     failure = str(answer["failed"])
                     continue
                 return read_answer(job, answer, queued)
-            except WorkerLostError as error:
+            except (WorkerLostError, SandboxError) as error:
+                self._refuse_if_closed()
                 self._discard(slot)
                 failure = str(error)
         return Result(queue_s=queued, error=f"sandbox {self.name}: {failure}"[:3000])
@@ -164,21 +164,23 @@ class WorkerPool:
     # Workers.
 
     def _new_worker(self) -> Worker:
+        self._refuse_if_closed()
         with self._lock:
-            if self._closed:
-                raise SandboxError(f"sandbox {self.name} is closed")
             ready = self._spares.popleft() if self._spares else None
-        worker = (
-            ready.result() if ready is not None else self._starters.submit(self._start).result()
-        )
+        worker = (ready or self._starters.submit(self._start)).result()
         with self._lock:
+            closed = self._closed
             self._workers.add(worker)
-            while not self._closed and len(self._spares) < self._n_spare:
+            while not closed and len(self._spares) < self._n_spare:
                 self._spares.append(self._starters.submit(self._start))
-        if self._closed:
+        if closed:  # meanwhile
             self._forget(worker)
-            raise SandboxError(f"sandbox {self.name} is closed")
+            self._refuse_if_closed()
         return worker
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise SandboxError(f"sandbox {self.name} is closed")
 
     def _discard(self, slot: _Slot) -> None:
         if slot.worker is not None:
@@ -258,6 +260,9 @@ def request_of(job: Job) -> dict[str, Any]:
     Raises:
         JobError: An argument that is no plain data, or a job that is too large.
     """
+    size = len(job.code) + sum(map(len, job.stdin)) + sum(map(len, job.files.values()))
+    if size > MAX_INPUT_BYTES:
+        raise JobError(f"a job of {size:,} bytes; its code, inputs and files are at most 64 MiB")
     inputs: list[Any] = [_b64(data) for data in job.stdin]
     if job.kind == "call":
         try:
@@ -290,6 +295,16 @@ def limits_of(limits: Limits) -> dict[str, float]:
 
 def _b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def check_size(name: str, size: int) -> None:
+    """Refuse a number of workers that is none.
+
+    Raises:
+        SandboxError: It is no whole number above 0.
+    """
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise SandboxError(f"sandbox {name}: workers is {size!r}; it must be a whole number from 1")
 
 
 def default_size() -> int:

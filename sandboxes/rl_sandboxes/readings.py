@@ -22,10 +22,12 @@ def read_answer(job: Job, answer: dict[str, Any], queue_s: float) -> Result:
     """
     try:
         runs = tuple(read_run(run, call=job.kind == "call") for run in answer["runs"])
-        files = {str(path): base64.b64decode(data) for path, data in answer["files"].items()}
-        refused = {str(path): str(why)[:_MAX_TEXT] for path, why in answer["refused"].items()}
+        files = {path: base64.b64decode(data) for path, data in answer["files"].items()}
+        refused = {path: str(why)[:_MAX_TEXT] for path, why in answer["refused"].items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         return Result(queue_s=queue_s, error=f"a worker's answer is broken: {error!r:.200}")
+    if not {*files, *refused} <= set(job.collect):
+        return Result(queue_s=queue_s, error="a worker sent files that were not asked for")
     if not 1 <= len(runs) <= job.n_runs or (len(runs) < job.n_runs and not job.stop_early):
         return Result(queue_s=queue_s, error=f"{len(runs)} runs came for {job.n_runs}")
     return Result(runs, files, refused, queue_s)
@@ -36,6 +38,8 @@ def read_run(seen: dict[str, Any], *, call: bool) -> Run:
     status, wait = seen["status"], seen["wait"]
     if status not in RUN_STATUSES or not (wait is None or 0 <= wait < 1 << 16):
         raise ValueError(f"status {status!r:.40}, wait {wait!r:.40}")
+    if not all(0 <= seen[name] < 1e15 for name in ("wall_s", "cpu_s", "peak", "n_left")):
+        raise ValueError("a measure that is none")
     said, odd = _said(seen)
     value, returned, exception = None, False, None
     if isinstance(said.get("exception"), str):
