@@ -20,6 +20,8 @@ KINDS = ("call", "program", "shell")
 Kind = Literal["call", "program", "shell"]
 MAX_RUNS = 10_000
 MAX_INPUT_BYTES = 64 << 20
+MAX_FILES = 500
+_MAX_COMMAND = 100_000
 
 
 class SandboxError(Exception):
@@ -67,6 +69,8 @@ class Limits:
                 raise JobError(
                     f"limit {spec.name} is {value!r}; it must be {kind} above 0 and up to 1,000,000"
                 )
+            if spec.type == "int":
+                object.__setattr__(self, spec.name, int(value))  # 256.0 is as good as 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +117,34 @@ class Job:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise JobError(f"job kind is {self.kind!r}; it must be one of {', '.join(KINDS)}")
-        if not isinstance(self.code, str):
-            raise JobError(f"a job's code is a str, not {type(self.code).__name__}")
+        _check_type("code", self.code, str)
+        _check_type("limits", self.limits, Limits)
+        for call in self.calls:
+            _check_type("a call", call, Call)
+        for data in (*self.stdin, *self.files.values()):
+            _check_type("an input or file", data, bytes)
         if self.kind == "call" and not self.entry_point:
             raise JobError("a call job needs an entry_point: the name of the function to call")
+        if self.kind == "shell" and ("\0" in self.code or len(self.code) > _MAX_COMMAND):
+            raise JobError(f"a command line has no null character and at most {_MAX_COMMAND:,}")
         if not 1 <= self.n_runs <= MAX_RUNS:
             wanted = "calls" if self.kind == "call" else "stdin"
             raise JobError(f"a job has 1 to {MAX_RUNS:,} runs; {wanted} has {self.n_runs:,}")
+        self._check_files()
+
+    def _check_files(self) -> None:
         for path in (*self.files, *self.collect):
             check_path(path)
+        for path in self.files:
+            above = next((p for p in self.files if path.startswith(f"{p}/")), None)
+            if above is not None:
+                raise JobError(f"{above!r} cannot be a file and the folder of {path!r}")
+        size, room = sum(map(len, self.files.values())), self.limits.disk_mb << 20
+        if size > room or len(self.files) > MAX_FILES:
+            raise JobError(
+                f"{len(self.files):,} files of {size:,} bytes do not fit: at most {MAX_FILES} and "
+                f"disk_mb, {self.limits.disk_mb} MiB"
+            )
 
     @property
     def n_runs(self) -> int:
@@ -349,17 +372,28 @@ class Sandbox(Protocol):
 def _inputs(stdin: Sequence[str | bytes] | str | bytes) -> tuple[bytes, ...]:
     many = (stdin,) if isinstance(stdin, str | bytes) else stdin
     return tuple(
-        text.encode("utf-8", "surrogateescape") if isinstance(text, str) else bytes(text)
-        for text in many
+        text.encode("utf-8", "replace") if isinstance(text, str) else text for text in many
     )
+
+
+def _check_type(what: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise JobError(f"{what} of a job is {kind.__name__}, not {type(value).__name__}")
 
 
 def check_path(path: str) -> None:
     """Refuse a path that is not plainly beneath the working folder.
 
     Raises:
-        JobError: An absolute path, one with ``..``, an empty or a very long one.
+        JobError: An absolute path, one with empty parts, ``.`` or ``..``, or a very long one.
     """
-    parts = path.split("/")
-    if not path or path.startswith("/") or "\0" in path or ".." in parts or len(path) > 1000:
-        raise JobError(f"path {path[:100]!r} must be relative to the working folder, without ..")
+    _check_type("a path", path, str)
+    parts = [part.encode("utf-8", "surrogatepass") for part in path.split("/")]
+    plain = "\0" not in path and not any("\ud800" <= letter <= "\udfff" for letter in path)
+    if not plain or any(part in (b"", b".", b"..") or len(part) > 255 for part in parts):
+        raise JobError(
+            f"path {path[:100]!r} must be relative to the working folder, "
+            "with parts of 1 to 255 bytes that are not . or .."
+        )
+    if len(path) > 1000:
+        raise JobError(f"path {path[:100]!r}... is longer than 1,000 characters")
