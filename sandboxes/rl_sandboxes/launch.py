@@ -48,6 +48,7 @@ def launch(
     ours, theirs = socket.socketpair()
     error = tempfile.TemporaryFile()  # noqa: SIM115 - the worker closes it
     read_info, write_info = os.pipe()
+    os.set_blocking(read_info, False)
     command = bundle.command(python.path)
     try:
         process: subprocess.Popen[bytes] = subprocess.Popen(
@@ -97,7 +98,7 @@ class _End:
 
     def __call__(self) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError):
-            # Reading ends at once: bubblewrap wrote, or it is gone; without it nobody writes.
+            # bubblewrap has written it by now; without bubblewrap nobody does
             os.kill(json.loads(os.read(self._info, 4096))["child-pid"], signal.SIGKILL)
         os.close(self._info)
         with contextlib.suppress(ProcessLookupError):

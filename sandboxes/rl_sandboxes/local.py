@@ -67,7 +67,7 @@ class LocalSandbox(WorkerPool):
         for folder in packages:
             if not os.path.isdir(folder):
                 raise SandboxError(f"sandbox local: package folder {folder} does not exist")
-        self._first: StreamWorker | None = None
+        self._first: list[StreamWorker] = []
         plan, self.level = self._choose(level, Interpreter.of(python), packages, preload)
         super().__init__(
             "local",
@@ -85,7 +85,7 @@ class LocalSandbox(WorkerPool):
         candidate, refused = ("namespaces" if level == "auto" else level), ""
         plan = _PLANS[candidate](python, tuple(packages), tuple(preload))
         try:
-            self._first = plan.start()
+            self._first.append(plan.start())
         except SandboxError as error:
             if level != "auto" or not isinstance(error, NamespacesRefusedError):
                 raise
@@ -93,15 +93,17 @@ class LocalSandbox(WorkerPool):
         if refused:
             plan = _PLANS[candidate](python, tuple(packages), tuple(preload))
             try:
-                self._first = plan.start()
+                self._first.append(plan.start())
             except SandboxError as error:
                 raise SandboxError(f"{refused}; and without them: {error}") from None
             _log.warning("sandbox local runs at level landlock: %s", refused)
         return plan, candidate
 
     def _take_first(self) -> StreamWorker | None:
-        first, self._first = self._first, None
-        return first
+        try:
+            return self._first.pop()
+        except IndexError:
+            return None
 
     def close(self) -> None:
         """End all workers; safe to call twice."""

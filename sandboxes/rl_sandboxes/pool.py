@@ -110,23 +110,29 @@ class WorkerPool:
     async def arun(self, job: Job) -> Result:
         """``run`` for use inside an event loop; cancelling ends the job."""
         cancel = _Cancel()
-        frame, asked = request_of(job), time.monotonic()
-        work = asyncio.wrap_future(self._threads.submit(self._run, frame, job, asked, cancel))
+        future = self._submit(job, cancel)
+        work = asyncio.wrap_future(future)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             cancel.set()
-            with contextlib.suppress(BaseException):
-                await work
+            if not future.cancel():
+                with contextlib.suppress(BaseException):
+                    await work
             raise
 
     def run_many(self, jobs: Sequence[Job]) -> list[Result]:
         """Run jobs at once on all workers; results in the order of the jobs."""
-        asked = time.monotonic()
-        futures = [
-            self._threads.submit(self._run, request_of(job), job, asked, _Cancel()) for job in jobs
-        ]
+        futures = [self._submit(job, _Cancel()) for job in jobs]
         return [future.result() for future in futures]
+
+    def _submit(self, job: Job, cancel: _Cancel) -> Future[Result]:
+        frame = request_of(job)
+        self._refuse_if_closed()
+        try:
+            return self._threads.submit(self._run, frame, job, time.monotonic(), cancel)
+        except RuntimeError:  # closed meanwhile
+            raise SandboxError(f"sandbox {self.name} is closed") from None
 
     def _run(self, frame: dict[str, Any], job: Job, asked: float, cancel: _Cancel) -> Result:
         self._refuse_if_closed()
@@ -149,12 +155,13 @@ class WorkerPool:
                 cancel.on(worker)
                 answer = worker.request(frame, job.longest_s + GRACE_S)
                 cancel.on(None)
-                if answer.get("tainted") or "failed" in answer:
-                    self._discard(slot)
-                if "failed" in answer:
-                    failure = str(answer["failed"])
-                    continue
-                return read_answer(job, answer, queued)
+                result = read_answer(job, answer, queued)
+                if result.error is None and not answer.get("tainted"):
+                    return result
+                self._discard(slot)
+                if result.error is None:
+                    return result
+                failure = result.error
             except (WorkerLostError, SandboxError) as error:
                 self._refuse_if_closed()
                 self._discard(slot)
