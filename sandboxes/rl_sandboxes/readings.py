@@ -21,7 +21,7 @@ def read_answer(job: Job, answer: dict[str, Any], queue_s: float) -> Result:
     answer is trusted to have the right shape: what has not gives a Result with an error.
     """
     if "failed" in answer:
-        return Result(queue_s=queue_s, error=f"the runner failed: {answer['failed']!s:.500}")
+        return Result(queue_s=queue_s, error=f"{answer['failed']!s:.500}")
     try:
         runs = tuple(read_run(run, call=job.kind == "call") for run in answer["runs"])
         files = {path: base64.b64decode(data) for path, data in answer["files"].items()}
