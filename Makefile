@@ -8,15 +8,15 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart smollm test lint clean
+.PHONY: help setup quickstart smollm sandbox-image test lint clean
 
 help: ## Say what there is
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 $(VENV)/.ready: pyproject.toml constraints-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "agent-rl needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[train,gguf,hub,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[train,gguf,hub,docker,dev]'
 	@touch $@
 
 setup: $(VENV)/.ready ## Make .venv with everything in it
@@ -30,6 +30,9 @@ models/smollm2-135m-instruct/config.json: | setup
 
 smollm: models/smollm2-135m-instruct/config.json ## GRPO on a real pretrained model (about ten minutes)
 	$(BIN)/agent-rl train configs/smollm.yaml --overwrite $(ARGS)
+
+sandbox-image: ## The docker sandbox's image (WITHOUT_REGISTRY=1: from Debian's packages, as root)
+	$(if $(WITHOUT_REGISTRY),sandboxes/images/build_without_registry.sh,docker build --tag agent-rl-sandbox:1 sandboxes/images)
 
 lint: setup ## Format, lint, types, import layers
 	$(BIN)/ruff format --check .

@@ -33,6 +33,17 @@ PLAY_EPILOG = """type an answer and press Enter; a line that ends with \\ goes o
 options of the environment are given by name:
   agent-rl play text/Countdown-v0 --difficulty 2"""
 
+SANDBOXES_EPILOG = """examples:
+  agent-rl sandboxes
+  agent-rl sandboxes --check local docker
+  agent-rl sandboxes --check local --level landlock"""
+
+SERVE_EPILOG = """other options are the back end's, as in --level landlock or --image NAME.
+the token is read from a file, or from AGENT_RL_SANDBOX_TOKEN; without one it listens on a
+loopback address only. SIGTERM drains: running jobs end, then it ends; a second one ends at once.
+  agent-rl serve-sandbox --host 0.0.0.0 --token-file token.txt
+how clients find it: docs/remote_sandbox.md"""
+
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command; leave with 0, 1 after an error of the user's (one line), 130 on Ctrl-C."""
@@ -122,9 +133,10 @@ def _users() -> tuple[type[Exception], ...]:
     """Errors that are one line for the user, rather than a defect of ours."""
     from agent_rl.errors import UserError  # noqa: PLC0415
     from rl_envs.tasks import DataError  # noqa: PLC0415
+    from rl_sandboxes.types import SandboxError  # noqa: PLC0415
     from rl_verifiers.score import VerifierError  # noqa: PLC0415
 
-    users = (UserError, DataError, VerifierError, OSError, FloatingPointError)
+    users = (UserError, DataError, VerifierError, SandboxError, OSError, FloatingPointError)
     layout = sys.modules.get("agent_rl.algorithms.layout")  # with torch, so only if it is there
     return (*users, layout.AlgorithmError) if layout else users
 
@@ -159,6 +171,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
         listing = _command(commands, name, run, text)
         listing.add_argument("--json", action="store_true", help="as JSON")
 
+    _add_sandboxes(commands)
     play = _command(
         commands,
         "play",
@@ -214,6 +227,44 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument("config", nargs="?", help="a YAML file; or give --model.path and --env")
     evaluate.add_argument("--env", help="id of the environment, or file.py[:Class]")
     evaluate.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def _add_sandboxes(commands: Any) -> None:
+    sandboxes = _command(
+        commands,
+        "sandboxes",
+        _sandboxes,
+        "what each sandbox promises on this machine; --check tries to break out",
+        overridable=True,
+        epilog=SANDBOXES_EPILOG,
+    )
+    sandboxes.add_argument("names", nargs="*", metavar="NAME", help="these only")
+    sandboxes.add_argument("--check", action="store_true", help="see whether the promises hold")
+    sandboxes.add_argument("--json", action="store_true", help="as JSON")
+
+    serve = _command(
+        commands,
+        "serve-sandbox",
+        _serve_sandbox,
+        "run other machines' sandbox jobs here, over HTTP",
+        overridable=True,
+        epilog=SERVE_EPILOG,
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8765, help="0: any free one (8765)")
+    serve.add_argument("--token-file", help="a file that holds what clients must show")
+    serve.add_argument("--backend", default="local", help="local or docker (local)")
+    for name, default, text in (
+        ("workers", None, "jobs that run at once (one for each processor)"),
+        ("max-body-mb", 64, "MiB of a request (64)"),
+        ("max-queue", 1024, "jobs that wait; more are told to come back (1024)"),
+        ("max-sessions", 32, "open sessions (32)"),
+    ):
+        serve.add_argument(f"--{name}", type=int, default=default, help=text)
+    serve.add_argument(
+        "--idle-timeout-s", type=float, default=600.0, help="an idle session is closed (600)"
+    )
+    serve.add_argument("--json", action="store_true", help="the line at the start as JSON")
 
 
 def _command(
@@ -277,6 +328,20 @@ def _verifiers(arguments: argparse.Namespace) -> int:
     from agent_rl.commands import list_verifiers  # noqa: PLC0415
 
     return list_verifiers(as_json=arguments.json)
+
+
+def _sandboxes(arguments: argparse.Namespace) -> int:
+    from agent_rl.sandbox_commands import list_sandboxes  # noqa: PLC0415
+
+    return list_sandboxes(
+        arguments.names, arguments.overrides, check=arguments.check, as_json=arguments.json
+    )
+
+
+def _serve_sandbox(arguments: argparse.Namespace) -> int:
+    from agent_rl.serve_sandbox import serve_sandbox  # noqa: PLC0415
+
+    return serve_sandbox(arguments)
 
 
 def _play(arguments: argparse.Namespace) -> int:

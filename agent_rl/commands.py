@@ -162,8 +162,8 @@ def list_envs(*, as_json: bool) -> int:
     """``agent-rl envs``."""
     rows = [dataclasses.asdict(listed) for listed in rl_envs.listing()]
     if as_json:
-        return _print_json(rows)
-    return _print_rows([_env_row(row) for row in rows])
+        return print_json(rows)
+    return print_rows([_env_row(row) for row in rows])
 
 
 def _env_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,8 +181,8 @@ def list_verifiers(*, as_json: bool) -> int:
     """``agent-rl verifiers``."""
     rows = [_verifier_row(name) for name in rl_verifiers.names()]
     if as_json:
-        return _print_json(rows)
-    return _print_rows([{"name": row["name"], "what": row["description"]} for row in rows])
+        return print_json(rows)
+    return print_rows([{"name": row["name"], "what": row["description"]} for row in rows])
 
 
 def _verifier_row(name: str) -> dict[str, Any]:
@@ -192,12 +192,13 @@ def _verifier_row(name: str) -> dict[str, Any]:
         return {"name": name, "description": f"cannot be made: {error}", "signature": ""}
 
 
-def _print_json(rows: Sequence[Mapping[str, Any]]) -> int:
+def print_json(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Rows as one JSON list."""
     print(json.dumps(rows, default=str))
     return 0
 
 
-def _print_rows(rows: Sequence[Mapping[str, Any]]) -> int:
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> int:
     """A table without lines, so that it can be read narrow, grepped and cut; names never wrap."""
     terminal = Terminal()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

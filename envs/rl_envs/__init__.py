@@ -22,10 +22,14 @@ from rl_envs.types import Action, Message, Observation, Task, TaskSource
 
 register("text/Arithmetic-v0", "rl_envs.text.arithmetic:Arithmetic")
 register("text/CartPole-v0", "rl_envs.text.cartpole:CartPole")
+register("text/Code-v0", "rl_envs.text.code_generated:Code")
+register("text/CodeContests-v0", "rl_envs.text.code_contests:CodeContests")
 register("text/Countdown-v0", "rl_envs.text.countdown:Countdown")
 register("text/GSM8K-v0", "rl_envs.text.math_data:GSM8K")
 register("text/Gymnasium-v0", "rl_envs.gymnasium_text:GymnasiumText")
+register("text/HumanEval-v0", "rl_envs.text.code_data:HumanEval")
 register("text/MATH-v0", "rl_envs.text.math_data:MATH")
+register("text/MBPP-v0", "rl_envs.text.code_data:MBPP")
 register("text/ReverseText-v0", "rl_envs.text.reverse:ReverseText")
 register("text/Thermostat-v0", "rl_envs.text.thermostat:Thermostat")
 

@@ -112,8 +112,12 @@ def grade(sandbox: Sandbox, row: AttackRow, bait: Bait, *, slack_s: float = 1.0)
 def limits_of(row: AttackRow) -> Limits:
     """The limits of a row: the usual ones with what it names in their place."""
     known = {
-        "wall": "wall_s", "cpu": "cpu_s", "memory": "memory_mb", "disk": "disk_mb",
-        "output": "output_kb", "processes": "processes",
+        "wall": "wall_s",
+        "cpu": "cpu_s",
+        "memory": "memory_mb",
+        "disk": "disk_mb",
+        "output": "output_kb",
+        "processes": "processes",
         **{name: name for name in LIMITS.__dataclass_fields__},
     }
     return replace(LIMITS, **{known[name]: value for name, value in row.get("limits", {}).items()})

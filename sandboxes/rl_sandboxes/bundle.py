@@ -13,16 +13,21 @@ MODULES = (
     "values",
     "frames",
     "seccomp",
+    "files",
     "child",
     "box",
     "supervisor",
+    "cells",
+    "shell",
     "session",
     "worker",
 )
 """In the order of their imports."""
 
 _BOOTSTRAP = """
-import json, marshal, os, sys, types
+import sys
+sys.path[:] = [path for path in sys.path if path]
+import json, marshal, os, types
 def read(size):
     data = b""
     while len(data) < size:
@@ -50,7 +55,7 @@ package.worker.main()
 
 def command(python: str) -> list[str]:
     """The command that starts the runner with an interpreter; it reads :func:`payload` first."""
-    return [python, "-s", "-P", "-B", "-c", _BOOTSTRAP]
+    return [python, "-s", "-B", "-c", _BOOTSTRAP]
 
 
 @cache

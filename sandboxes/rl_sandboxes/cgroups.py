@@ -25,7 +25,8 @@ def available() -> dict[str, Path]:
             for name in _CONTROLLERS:
                 if name in options:
                     found.setdefault(name, Path(before.split()[4]))
-    return found if all(os.access(path, os.W_OK) for path in found.values()) else {}
+    usable = "memory" in found and all(os.access(path, os.W_OK) for path in found.values())
+    return found if usable else {}
 
 
 def make(name: str, owner: int) -> dict[str, Path]:

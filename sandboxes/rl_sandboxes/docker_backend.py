@@ -7,6 +7,7 @@ containers are kept, one job runs in each at a time, and one that is not certain
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
@@ -73,8 +74,10 @@ class DockerSandbox(WorkerPool):
         self._containers = Containers(image, runtime, self._largest)
         promised = _guarantees(self._containers.info, runtime, self._largest)
         size = default_size() if workers is None else workers
+        self._first: list[Worker] = []
         try:
-            super().__init__("docker", self._start_worker, promised, size=size, spare=spare)
+            super().__init__("docker", self._take_worker, promised, size=size, spare=spare)
+            self._first.append(self._start_worker())  # an image that is no good is found out now
         except BaseException:
             self._containers.close()
             raise
@@ -105,10 +108,7 @@ class DockerSandbox(WorkerPool):
     ) -> Session:
         """Open a box that stays: a container that nobody used before and nobody will again."""
         self._check(limits or Limits())
-        try:
-            return super().session(kind, limits)
-        except WorkerLostError as error:
-            raise SandboxError(f"no container for a session: {error}") from None
+        return super().session(kind, limits)
 
     def reap(self) -> int:
         """Remove what killed clients left on this daemon, as every start does; how many."""
@@ -128,7 +128,17 @@ class DockerSandbox(WorkerPool):
                     f"{most:,} at most; make it with the option {name}={asked}"
                 )
 
+    def _take_worker(self) -> Worker:
+        with contextlib.suppress(IndexError):
+            return self._first.pop()
+        return self._start_worker()
+
     def _start_worker(self) -> Worker:
+        """A container with the runner in it, ready for jobs.
+
+        Raises:
+            SandboxError: The daemon would not make it, or the image cannot run the runner.
+        """
         container = self._containers.start(bundle.command("python3"))
         stream = container.stream
         worker = StreamWorker(cast("Any", stream), container.remove, lambda: stream.stderr)
@@ -136,19 +146,21 @@ class DockerSandbox(WorkerPool):
         try:
             worker.send(bundle.payload() + pack(self._config), deadline)
             ready = worker.receive(deadline)
-            if "fatal" in ready:
-                raise SandboxError(f"image {self._image!r} cannot run the runner: {ready['fatal']}")
-        except BaseException as error:
+        except WorkerLostError as error:
             said = stream.stderr.splitlines()
             worker.kill()
-            if isinstance(error, WorkerLostError) and said:
-                raise SandboxError(
-                    f"image {self._image!r} cannot run the sandbox's runner: {said[-1][-200:]}; it "
-                    "needs Python 3.11 or newer with its whole standard library (Debian: python3, "
-                    "not python3-minimal)"
-                ) from None
-            raise
+            raise SandboxError(self._cannot(said[-1]) if said else str(error)) from None
+        if "fatal" in ready:
+            worker.kill()
+            raise SandboxError(self._cannot(str(ready["fatal"])))
         return worker
+
+    def _cannot(self, why: str) -> str:
+        return (
+            f"image {self._image!r} cannot run the sandbox's runner ({why[-300:]}); it needs "
+            "Python 3.11 or newer with its whole standard library (Debian: python3, not "
+            "python3-minimal) and what is in preload"
+        )
 
 
 def _guarantees(info: Mapping[str, Any], runtime: str | None, largest: Limits) -> Guarantees:

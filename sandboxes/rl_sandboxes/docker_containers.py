@@ -13,7 +13,6 @@ from typing import Any
 
 from rl_sandboxes import docker_owner
 from rl_sandboxes.docker_stream import AttachedSocket
-from rl_sandboxes.pool import WorkerLostError
 from rl_sandboxes.types import Limits, SandboxError
 
 IMAGE = "agent-rl-sandbox:1"
@@ -24,6 +23,7 @@ USERS = range(61_000, 63_000)
 RUNNER_MB, RUNNER_PROCESSES = 96, 8
 _AT_ONCE = 4  # more containers in the making than this only queue up in the daemon
 _API_S = 60
+_REMOVAL_S = 10
 _NO_IPC = {  # System V and POSIX queues outlive processes; jobs shall leave nothing behind
     "kernel.shmmni": "0",
     "kernel.msgmni": "0",
@@ -37,6 +37,7 @@ class Container:
 
     Attributes:
         id: Docker's id of it.
+        user: The user id that its processes have.
         stream: Its stdin, stdout and stderr.
     """
 
@@ -86,12 +87,11 @@ class Containers:
         """Make a container of the image, attach to it, and start the command in it.
 
         Raises:
-            SandboxError: It cannot be made of this image.
-            WorkerLostError: The daemon does not answer, or would not do it now.
+            SandboxError: It cannot be made; says why.
         """
         with self._making:
             user = self._free_user()
-            with _explained("make a container", WorkerLostError):
+            with _explained("make a container"):
                 knock()
                 made = self._api.create_container(
                     self._image,
@@ -164,7 +164,7 @@ class Containers:
 
     def _attach_and_start(self, made: str, user: int) -> Container:
         try:
-            with _explained("start a container", WorkerLostError):
+            with _explained("start a container"):
                 streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
                 stream = AttachedSocket(self._api.attach_socket(made, params=streams))
                 container = Container(self, made, user, stream)
@@ -190,9 +190,15 @@ class Containers:
         return random.SystemRandom().choice([user for user in USERS if user not in taken])
 
     def _remove(self, container_id: str) -> None:
-        with contextlib.suppress(*_failures()):  # gone, or being removed, or no daemon to ask
+        from docker.errors import APIError  # noqa: PLC0415
+
+        with contextlib.suppress(*_failures()):  # gone, or no daemon to ask
             knock()
-            self._api.remove_container(container_id, v=True, force=True)
+            try:
+                self._api.remove_container(container_id, v=True, force=True)
+            except APIError as error:
+                if error.status_code == 409:  # the daemon is at it: its process has ended by itself
+                    self._api.wait(container_id, timeout=_REMOVAL_S, condition="removed")
 
     def _check_runtime(self) -> None:
         wanted, known = self._runtime, sorted(self.info.get("Runtimes") or {})
@@ -268,8 +274,8 @@ def _no_daemon(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _explained(doing: str, passing: type[Exception] = SandboxError) -> Iterator[None]:
-    """Turn the SDK's failures into one line: a SandboxError, or ``passing`` if they may pass."""
+def _explained(doing: str) -> Iterator[None]:
+    """Turn the SDK's failures into a SandboxError of one line."""
     from docker.errors import ImageNotFound  # noqa: PLC0415
 
     try:
@@ -279,13 +285,13 @@ def _explained(doing: str, passing: type[Exception] = SandboxError) -> Iterator[
     except _failures() as error:
         said = getattr(error, "explanation", None)
         if said is None:
-            raise passing(_no_daemon(error)) from None
+            raise SandboxError(_no_daemon(error)) from None
         if "executable file not found" in said or 'exec: "python3"' in said:
             raise SandboxError(
                 "the image has no python3 on its PATH, and the sandbox's runner needs Python 3.11 "
                 "or newer; add it to the image, or leave image out"
             ) from None
-        raise passing(f"the Docker daemon would not {doing}: {_last_words(said)}") from None
+        raise SandboxError(f"the Docker daemon would not {doing}: {_last_words(said)}") from None
 
 
 def _last_words(text: str) -> str:

@@ -21,6 +21,7 @@ from rl_sandboxes.stream import StreamWorker
 from rl_sandboxes.types import SandboxError
 
 _START_S = 30.0
+_LEAVE_S = 6.0
 
 
 class NamespacesRefusedError(SandboxError):
@@ -97,9 +98,11 @@ class _End:
         self._process, self._info, self._error, self._clean = process, info, error, clean
 
     def __call__(self) -> None:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            # bubblewrap has written it by now; without bubblewrap nobody does
+        try:
             os.kill(json.loads(os.read(self._info, 4096))["child-pid"], signal.SIGKILL)
+        except (OSError, ValueError, KeyError):  # no bubblewrap: the worker, whose stream is
+            with contextlib.suppress(subprocess.TimeoutExpired):  # closed, ends its jobs itself
+                self._process.wait(timeout=_LEAVE_S)
         os.close(self._info)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -89,7 +89,7 @@ class WorkerPool:
         self._closed = False
         self._threads = ThreadPoolExecutor(size, thread_name_prefix=f"sandbox-{name}")
         self._starters = ThreadPoolExecutor(
-            max(2, spare), thread_name_prefix=f"sandbox-{name}-start"
+            max(4, spare), thread_name_prefix=f"sandbox-{name}-start"
         )
 
     def guarantees(self) -> Guarantees:
@@ -165,6 +165,7 @@ class WorkerPool:
             except (WorkerLostError, SandboxError) as error:
                 self._refuse_if_closed()
                 self._discard(slot)
+                self._drop_spares()  # what ended a worker may have ended them
                 failure = str(error)
         return Result(queue_s=queued, error=f"sandbox {self.name}: {failure}"[:3000])
 
@@ -174,7 +175,12 @@ class WorkerPool:
         self._refuse_if_closed()
         with self._lock:
             ready = self._spares.popleft() if self._spares else None
-        worker = (ready or self._starters.submit(self._start)).result()
+        try:
+            worker = (ready or self._starters.submit(self._start)).result()
+        except SandboxError:
+            if ready is None:
+                raise
+            worker = self._starters.submit(self._start).result()
         with self._lock:
             closed = self._closed
             self._workers.add(worker)
@@ -193,6 +199,12 @@ class WorkerPool:
         if slot.worker is not None:
             self._forget(slot.worker)
             slot.worker = None
+
+    def _drop_spares(self) -> None:
+        with self._lock:
+            spares, self._spares = self._spares, deque()
+        for spare in spares:
+            spare.add_done_callback(_kill_spare)
 
     def _forget(self, worker: Worker) -> None:
         worker.kill()
@@ -218,8 +230,7 @@ class WorkerPool:
         for worker in workers:
             worker.kill()
         for spare in spares:
-            with contextlib.suppress(Exception):
-                spare.result().kill()
+            spare.add_done_callback(_kill_spare)
         self._threads.shutdown(wait=True)
         self._starters.shutdown(wait=True)
 
@@ -228,6 +239,11 @@ class WorkerPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _kill_spare(spare: Future[Worker]) -> None:
+    if not spare.cancelled() and spare.exception() is None:
+        spare.result().kill()
 
 
 class _Slot:

@@ -6,18 +6,23 @@ import asyncio
 import math
 import os
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, TypeVar
+from dataclasses import replace
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from rl_sandboxes import wire
-from rl_sandboxes.remote_hosts import Host, check_url
-from rl_sandboxes.remote_link import Link
-from rl_sandboxes.types import Guarantees, Job, Limits, Result, Run, SandboxError
+from rl_sandboxes.types import Guarantees, Job, Limits, Result, SandboxError
 
-T = TypeVar("T")
+try:
+    from rl_sandboxes.remote_hosts import check_url
+    from rl_sandboxes.remote_link import Link, wait
+    from rl_sandboxes.remote_session import RemoteSession, open_session
+except ModuleNotFoundError as missing:
+    raise SandboxError(
+        f"sandbox remote needs {missing.name}: pip install 'agent-rl[remote]'"
+    ) from None
 
 TOKEN_VARIABLE = "AGENT_RL_SANDBOX_TOKEN"
 
@@ -79,7 +84,7 @@ class RemoteSandbox:
             SandboxError: None answers, or one is no sandbox server, or refuses the token.
         """
         link = self._open()
-        _wait(link.submit(link.check()))
+        wait(link.submit(link.check()))
 
     def guarantees(self) -> Guarantees:
         """What the first server's back end promises, and what the way there lacks.
@@ -104,7 +109,7 @@ class RemoteSandbox:
         Raises:
             JobError: It is too large for the servers, or its arguments are no plain data.
         """
-        return _wait(self._submit(job))
+        return wait(self._submit(job))
 
     async def arun(self, job: Job) -> Result:
         """``run`` for use inside an event loop; cancelling ends the job."""
@@ -131,7 +136,7 @@ class RemoteSandbox:
         limits = limits or Limits()
         link = self._open()
         tree = {"kind": kind, "limits": wire.limits_tree(limits)}
-        host, name = _wait(link.submit(link.open_session(tree)))
+        host, name = wait(link.submit(open_session(link, tree)))
         return RemoteSession(link, host, name, limits.wall_s)
 
     def close(self) -> None:
@@ -166,116 +171,8 @@ class RemoteSandbox:
                 self._link = Link(self._urls, self._token, credits_, timeout_s, retries)
                 started = self._link
                 if link is not None:  # a parent's: it knew the servers, this one must ask
-                    _wait(started.submit(started.check()))
+                    wait(started.submit(started.check()))
             return self._link
-
-
-@dataclass
-class RemoteSession:
-    """A box on a server. Its methods are those of :class:`~rl_sandboxes.types.Session`."""
-
-    _link: Link
-    _host: Host
-    _name: str
-    _wall_s: float
-
-    def run(self, command: str, *, timeout_s: float | None = None) -> Run:
-        """Run a command (bash) or a cell (Python); state stays for the next one."""
-        return _wait(self._link.submit(self._run(command, timeout_s)))
-
-    async def arun(self, command: str, *, timeout_s: float | None = None) -> Run:
-        """``run`` for use inside an event loop."""
-        return await asyncio.wrap_future(self._link.submit(self._run(command, timeout_s)))
-
-    def put(self, path: str, data: bytes) -> None:
-        """Write a file, through no link; parent folders are made."""
-        self._do("put", path=path, data=wire.bytes_tree(data))
-
-    def get(self, path: str, *, max_bytes: int = 1 << 20) -> bytes:
-        """Read a regular file, through no link.
-
-        Raises:
-            FileNotFoundError: There is none.
-            JobError: It is a link, no regular file, or larger than ``max_bytes``.
-        """
-        tree = self._do("get", path=path, max_bytes=max_bytes)
-        data: bytes = _read(tree, "data", "bytes")
-        if len(data) > max_bytes:
-            raise SandboxError(f"{self._host.url} sent more than was asked for")
-        return data
-
-    def start(self, command: str) -> int:
-        """Start a background process; its number."""
-        return int(_read(self._do("start", command=command), "number", "whole"))
-
-    def poll(self, number: int) -> Run | None:
-        """The Run of a background process that ended, else None."""
-        tree = self._do("poll", number=number)
-        return None if tree.get("run") is None else _run(tree)
-
-    def stop(self, number: int) -> Run:
-        """End a background process and all its children; its Run."""
-        return _run(self._do("stop", number=number))
-
-    def snapshot(self) -> int:
-        """Keep the state; its number."""
-        return int(_read(self._do("snapshot"), "number", "whole"))
-
-    def restore(self, number: int) -> None:
-        """Go back to a kept state; background processes end."""
-        self._do("restore", number=number)
-
-    def close(self) -> None:
-        """End everything in the box and throw it away."""
-        if not self._link.closing:
-            _wait(self._link.submit(self._link.close_session(self._host, self._name)))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def _run(self, command: str, timeout_s: float | None) -> Run:
-        tree = {"command": wire.text_tree(command)}
-        if timeout_s is not None:
-            tree["timeout_s"] = timeout_s
-        longest_s = self._wall_s if timeout_s is None else timeout_s
-        return _run(await self._act("run", tree, longest_s))
-
-    def _do(self, action: str, **tree: Any) -> dict[str, Any]:
-        texts = {key: wire.text_tree(value) for key, value in tree.items() if type(value) is str}
-        return _wait(self._link.submit(self._act(action, {**tree, **texts}, self._wall_s)))
-
-    def _act(
-        self, action: str, tree: dict[str, Any], longest_s: float
-    ) -> Coroutine[Any, Any, dict[str, Any]]:
-        if self._link.closing:
-            raise SandboxError("this remote sandbox was closed")
-        return self._link.act(self._host, self._name, action, tree, longest_s)
-
-
-def _run(tree: dict[str, Any]) -> Run:
-    try:
-        return wire.run_from(tree.get("run"))
-    except wire.WireError as error:
-        raise SandboxError(f"the sandbox server sent no run: {error}") from None
-
-
-def _read(tree: dict[str, Any], name: str, kind: str) -> Any:
-    try:
-        return wire.read_fields(tree, "answer", optional={name: kind})[name]
-    except (wire.WireError, KeyError) as error:
-        raise SandboxError(f"the sandbox server sent no {name}: {error}") from None
-
-
-def _wait(future: Future[T]) -> T:
-    """The result of what runs on the link; what waits in vain is cancelled."""
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
 
 
 def _check_token(token: str | None) -> str | None:

@@ -117,6 +117,11 @@ class Fleet:
         self._probes: dict[Host, asyncio.Task[None]] = {}
 
     @property
+    def probes(self) -> list[asyncio.Task[None]]:
+        """The tasks that ask servers which did not answer."""
+        return [probe for probe in self._probes.values() if not probe.done()]
+
+    @property
     def workers(self) -> int:
         """Jobs that run at once on the servers that live."""
         return max(1, sum(host.workers for host in self.hosts if host.alive))
@@ -247,10 +252,9 @@ class Fleet:
         host.failure = why
         if self.down_since is None and not any(other.alive for other in self.hosts):
             self.down_since = asyncio.get_running_loop().time()
-        if host not in self._probes:
-            task = asyncio.get_running_loop().create_task(self._revive(host))
-            self._probes[host] = task
-            task.add_done_callback(lambda _: self._probes.pop(host))
+        probe = self._probes.get(host)
+        if probe is None or probe.done():
+            self._probes[host] = asyncio.get_running_loop().create_task(self._revive(host))
 
     async def _revive(self, host: Host) -> None:
         attempt = 0

@@ -26,7 +26,6 @@ from rl_sandboxes.remote_hosts import (
     Host,
     UnreachableError,
     backoff,
-    json_object,
     reason,
     retry_after,
     said,
@@ -109,7 +108,14 @@ class Link:
         return future
 
     async def _until_closed(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
+            if self.closing:
+                work.close()
+                raise SandboxError(_CLOSED)
             return await work
         except asyncio.CancelledError:
             if self.closing:
@@ -139,21 +145,23 @@ class Link:
     def _main(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self.loop.run_until_complete(self.client.aclose())
+        self.loop.run_until_complete(self._end())
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
         for future in list(self._futures):  # submitted too late to be run
             future.cancel()
 
+    async def _end(self) -> None:
+        """Cancel what we started, and only that: the client's own tasks end with ours."""
+        tasks = [*self._tasks, *self.fleet.probes]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.client.aclose()
+
     async def check(self) -> None:
         """See :meth:`Fleet.check`."""
         await self.fleet.check()
-
-    # Jobs.
 
     async def deliver(self, job: Job, body: bytes) -> Result:
         """Have a job run, whatever happens to servers and connections meanwhile.
@@ -249,7 +257,7 @@ class Link:
                     failure = BrokenError(f"{host.url}: the answer ended early")
                 else:
                     await answer.aread()
-                    failure = self._refused(host, answer)
+                    failure = self.refused(host, answer)
         except (httpx.HTTPError, httpx.StreamError, wire.WireError) as error:
             failure = BrokenError(f"{host.url}: {reason(error)}")
         finally:
@@ -278,13 +286,16 @@ class Link:
 
     def _item_refused(self, host: Host, error: dict[str, Any]) -> Exception:
         message = f"{host.url}: {error.get('message')}"
+        if error.get("code") == "draining":
+            self.fleet.lose(host, message)
         if type(error.get("retry_after")) is int:
             return BusyError(message, min(60.0, max(0.0, error["retry_after"])))
         if error.get("status") == 422:
             return JobError(message)
         return SandboxError(message)
 
-    def _refused(self, host: Host, answer: httpx.Response) -> Exception:
+    def refused(self, host: Host, answer: httpx.Response) -> Exception:
+        """What an answer that is none of 200 means for whoever asked."""
         message = f"{host.url} answers {said(answer)}"
         status = answer.status_code
         if status == 503:
@@ -301,93 +312,6 @@ class Link:
         """Tell a server that nobody waits for a job any more."""
         with contextlib.suppress(httpx.HTTPError):
             await self.client.delete(f"{host.url}/v1/jobs/{key}", timeout=5.0)
-
-    # Sessions.
-
-    async def open_session(self, tree: dict[str, Any]) -> tuple[Host, str]:
-        """Open a session on a server that has room.
-
-        Returns:
-            The server and the session's name.
-
-        Raises:
-            SandboxError: None has within ``timeout_s``, or it cannot be opened.
-        """
-        body = wire.dumps({**tree, "key": uuid.uuid4().hex})
-        last, attempt = "", 0
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.timeout_s):
-                while True:
-                    for host in self.fleet.by_turn():
-                        try:
-                            opened = await self._ask(host, "", body, self.timeout_s)
-                            return host, str(opened["id"])
-                        except (BusyError, BrokenError) as error:
-                            last = str(error)
-                    await asyncio.sleep(backoff(attempt))
-                    attempt += 1
-        raise SandboxError(
-            f"no session could be opened in {self.timeout_s:.0f} s: {last or self.fleet.failure}"
-        )
-
-    async def act(
-        self, host: Host, name: str, action: str, tree: dict[str, Any], timeout_s: float
-    ) -> dict[str, Any]:
-        """Do something in a session, once, however often it must be asked.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            JobError: The server says that this cannot be done.
-            SandboxError: No answer in time, or the session is gone.
-        """
-        body = wire.dumps({**tree, "key": uuid.uuid4().hex})
-        if len(body) > host.max_body_bytes:
-            raise JobError(
-                f"{action}: {len(body):,} bytes, and the sandbox server takes "
-                f"{host.max_body_bytes:,}"
-            )
-        last, attempt = "no answer", 0
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s + self.timeout_s):
-                while attempt <= self.retries:
-                    try:
-                        return await self._ask(host, f"/{name}/{action}", body, timeout_s)
-                    except BusyError as error:
-                        last = str(error)
-                        await asyncio.sleep(max(error.seconds, backoff(attempt)))
-                    except BrokenError as error:
-                        last = str(error)
-                        attempt += 1
-                        await asyncio.sleep(backoff(attempt))
-        raise SandboxError(f"the session's {action} failed: {last}")
-
-    async def close_session(self, host: Host, name: str) -> None:
-        """Close a session; one that cannot be reached closes itself when it was idle for long."""
-        with contextlib.suppress(httpx.HTTPError):
-            await self.client.delete(f"{host.url}/v1/sessions/{name}")
-
-    async def _ask(self, host: Host, path: str, body: bytes, timeout_s: float) -> dict[str, Any]:
-        try:
-            answer = await self.client.post(
-                f"{host.url}/v1/sessions{path}",
-                content=body,
-                headers={"Content-Type": "application/json"},
-                timeout=httpx.Timeout(timeout_s + SILENCE_S, connect=5.0),
-            )
-        except httpx.HTTPError as fault:
-            self.fleet.lose(host, f"{host.url}: {reason(fault)}")
-            raise BrokenError(host.failure) from None
-        tree = json_object(answer.content)
-        if answer.status_code == 200:
-            return tree
-        code, message = _code_and_message(tree.get("error"))
-        if code == "no_file":
-            raise FileNotFoundError(message)
-        if code == "invalid":
-            raise JobError(message)
-        if code in ("sandbox_error", "session_gone"):
-            raise SandboxError(message)
-        raise self._refused(host, answer)
 
 
 @dataclass
@@ -438,11 +362,6 @@ class _Delivery:
             self.link.spawn(self.link.forget(self.host, self.key))
 
 
-def _code_and_message(error: Any) -> tuple[str, str]:
-    tree = error if type(error) is dict else {}
-    return str(tree.get("code")), str(tree.get("message"))
-
-
 async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
     """The lines of an answer, each when it is there."""
     parts: list[bytes] = []
@@ -452,3 +371,12 @@ async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
         for line in rest:
             yield b"".join(parts)
             parts = [line]
+
+
+def wait(future: Future[T]) -> T:
+    """The result of what runs on the link; what waits in vain is cancelled."""
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise

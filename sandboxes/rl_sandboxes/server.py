@@ -108,7 +108,7 @@ class Service:
             raise RefusedError(403, "host", "without a token, only a loopback name is answered")
 
     def drain(self) -> None:
-        """Take no more work; ``drained`` is set when what runs has ended."""
+        """Take no more work, give back what waits; ``drained`` is set when what runs has ended."""
         self.queue.draining = self.sessions.draining = True
         if self._ending is None:
             self._ending = asyncio.get_running_loop().create_task(self._end())
@@ -247,7 +247,7 @@ async def _lines(
     tasks: dict[asyncio.Task[Answer], str], refusals: dict[str, RefusedError]
 ) -> AsyncIterator[bytes]:
     """One line for each job, in the order in which they end."""
-    yield b"".join(_line(key, b'"error":' + _json(r.tree())) for key, r in refusals.items())
+    yield b"".join(_refusal(key, refused) for key, refused in refusals.items())
     while tasks:
         ended, _ = await asyncio.wait(
             tasks, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
@@ -257,9 +257,15 @@ async def _lines(
 
 def _outcome(key: str, task: asyncio.Task[Answer]) -> bytes:
     if task.cancelled():
-        cancelled = RefusedError(410, "cancelled", "the job was cancelled")
-        return _line(key, b'"error":' + _json(cancelled.tree()))
+        return _refusal(key, RefusedError(410, "cancelled", "the job was cancelled"))
+    error = task.exception()
+    if isinstance(error, RefusedError):
+        return _refusal(key, error)
     return _line(key, b'"result":' + task.result().body)
+
+
+def _refusal(key: str, refused: RefusedError) -> bytes:
+    return _line(key, b'"error":' + _json(refused.tree()))
 
 
 def _line(key: str, content: bytes) -> bytes:

@@ -46,6 +46,11 @@ class RefusedError(Exception):
         return tree if self.retry_after is None else {**tree, "retry_after": self.retry_after}
 
 
+def draining() -> RefusedError:
+    """What a server that is about to end says to new work."""
+    return RefusedError(503, "draining", "the server is about to end", retry_after=1)
+
+
 class Answer(NamedTuple):
     """An HTTP answer that can be given again."""
 
@@ -185,7 +190,8 @@ class JobQueue:
             n_bytes: Its size, about.
 
         Returns:
-            A task that ends with the encoded Result.
+            A task that ends with the encoded Result; or with a RefusedError, if the server began
+            to drain before the job had a place.
 
         Raises:
             RefusedError: 409, the key is another job's; 429, the queue is full; 503, draining.
@@ -207,7 +213,7 @@ class JobQueue:
 
     def _admit(self, n_bytes: int) -> None:
         if self.draining:
-            raise RefusedError(503, "draining", "the server is about to end", retry_after=1)
+            raise draining()
         many = self._open >= self.workers + self.max_queue
         if many or (self._open and self._open_bytes + n_bytes > MAX_QUEUE_BYTES):
             raise RefusedError(
@@ -221,6 +227,8 @@ class JobQueue:
     async def _work(self, job: Job) -> Answer:
         start = time.monotonic()
         async with self._places:
+            if self.draining:  # another server has it sooner
+                raise draining()
             waited = time.monotonic() - start
             self._in_place += 1
             try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
 from rl_sandboxes import wire
-from rl_sandboxes.server_jobs import Answer, Ledger, RefusedError, fingerprint
+from rl_sandboxes.server_jobs import Answer, Ledger, RefusedError, draining, fingerprint
 from rl_sandboxes.types import JobError, Limits, Sandbox, SandboxError, Session
 
 T = TypeVar("T")
@@ -123,7 +123,7 @@ class Sessions:
 
     def _admit(self) -> None:
         if self.draining:
-            raise RefusedError(503, "draining", "the server is about to end", retry_after=1)
+            raise draining()
         if len(self) >= self._max_sessions:
             message = f"{len(self)} sessions are open, the most that this server was given"
             raise RefusedError(429, "too_many_sessions", message, retry_after=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -84,10 +85,8 @@ class StreamWorker:
             if self._ended:
                 return
             self._ended = True
-        try:
+        with contextlib.suppress(OSError):
             self._stream.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for an answer
-        except OSError:
-            pass
         self._end()
         self._stream.close()
 

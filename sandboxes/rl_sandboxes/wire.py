@@ -121,7 +121,7 @@ def run_tree(run: Run) -> dict[str, Any]:
     Raises:
         WireError: Its value is no plain data.
     """
-    tree = _short(run, dict.fromkeys(("stdout", "stderr", "exception"), text_tree))
+    tree = _short(run, dict.fromkeys(("stdout", "stderr", "exception", "note"), text_tree))
     tree.pop("value", None)
     if run.returned:
         tree["value"] = _value_tree(run.value, "the value")
@@ -143,6 +143,7 @@ def run_from(tree: Any, where: str = "run") -> Run:
         "value": _value,
         "exception": _text,
         "suspicious": _tuple_of(_text),
+        "note": _text,
         **dict.fromkeys(("exit_code", "signal", "n_left"), _whole),
         **numbers,
         **flags,

@@ -30,6 +30,7 @@ COMMANDS = (
     "envs",
     "verifiers",
     "play",
+    "sandboxes",
     "report",
     "settings",
     "import-gguf",

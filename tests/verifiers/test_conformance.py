@@ -6,6 +6,10 @@ from rl_verifiers import Score, VerifierError, check_verifier, make, names
 
 ANSWERS = {
     "choice": ["A", "B", "C"],
+    "code": [
+        [{"stdin": "7\n", "expected_stdout": "14\n"}],
+        [{"stdin": "7\n", "expected_stdout": "49\n"}],
+    ],
     "contains": ["Paris", ["Rome", "Milan"], "Oslo"],
     "exact": ["Paris", "Rome", "Oslo"],
     "json": ['{"a": 1}', "[1, 2]", '{"a": [true]}'],
@@ -18,6 +22,7 @@ OPTIONS = {
 }
 GOLD = {
     "choice": lambda row: f"The answer is ({row['answer']}).",
+    "code": lambda row: f"```python\nprint({row['answer'][0]['expected_stdout'].strip()})\n```",
     "contains": lambda row: json.dumps(row["answer"]),
     "format": lambda row: "<think>hm</think><answer>1</answer>",
     "length": lambda row: "short",

@@ -1,5 +1,8 @@
 """Verifiable rewards: a completion and a row in, a score with its reason out."""
 
+from rl_verifiers.code import CodeReport, CodeVerifier
+from rl_verifiers.code_runs import TestOutcome
+from rl_verifiers.code_tests import from_asserts
 from rl_verifiers.combine import (
     GroupVerifier,
     all_of,
@@ -17,11 +20,14 @@ from rl_verifiers.score import STATUSES, Row, Score, Status, Verdict, Verifier, 
 
 __all__ = [
     "STATUSES",
+    "CodeReport",
+    "CodeVerifier",
     "Entry",
     "GroupVerifier",
     "Row",
     "Score",
     "Status",
+    "TestOutcome",
     "Verdict",
     "Verifier",
     "VerifierError",
@@ -30,6 +36,7 @@ __all__ = [
     "as_verifier",
     "check_verifier",
     "describe",
+    "from_asserts",
     "gate",
     "length_penalty",
     "make",

@@ -18,6 +18,7 @@ F = TypeVar("F", bound=Factory)
 
 _BUILT_IN = {
     "choice": "rl_verifiers.text:choice",
+    "code": "rl_verifiers.code:code_verifier",
     "contains": "rl_verifiers.text:contains",
     "exact": "rl_verifiers.text:exact",
     "format": "rl_verifiers.format:tag_format",

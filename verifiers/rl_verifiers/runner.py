@@ -182,7 +182,8 @@ def score_many(
         rows: One row for each completion.
         workers: How many processes; None takes one per processor; 0 runs in this process.
         timeout: Seconds for one completion: of processor time in a worker (of wall clock, ten
-            times as many), of wall clock for an async verifier.
+            times as many), of wall clock for an async verifier; none for one that says that it
+            bounds its own work (``bounded``).
 
     Raises:
         VerifierError: The lengths differ, ``workers`` was given for a verifier that cannot be sent
@@ -217,13 +218,15 @@ def is_bounded(verifier: object) -> bool:
 async def _score_here(
     verifier: Verifier, completions: Sequence[str], rows: Sequence[Row], timeout: float
 ) -> list[Score]:
+    # A verifier that bounds its own work may wait for its turn as long as it takes.
+    limit = None if getattr(verifier, "bounded", False) else timeout
     scores: list[Score | None] = [None] * len(rows)
     waiting = iter(range(len(rows)))
 
     async def consume() -> None:
         for index in waiting:
             for _ in range(2):
-                score = await _within(timeout, score_one(verifier, completions[index], rows[index]))
+                score = await _within(limit, score_one(verifier, completions[index], rows[index]))
                 scores[index] = score
                 if not score.is_error:
                     break
@@ -234,7 +237,7 @@ async def _score_here(
     return [score for score in scores if score is not None]
 
 
-async def _within(timeout: float, scoring: Coroutine[Any, Any, Score]) -> Score:
+async def _within(timeout: float | None, scoring: Coroutine[Any, Any, Score]) -> Score:
     try:
         return await asyncio.wait_for(scoring, timeout)
     except TimeoutError:

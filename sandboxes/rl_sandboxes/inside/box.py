@@ -1,11 +1,17 @@
 """The world of one job, seen by its supervisor: processes, memory, folders."""
 
-import os
-import signal
-import stat
-import time
+from __future__ import annotations
 
-from . import linux
+import contextlib
+import itertools
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from . import files, linux
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -24,25 +30,28 @@ class Rules:
         tmp: The folder for temporary files.
         shm: The folder of shared memory; None where it is not the job's own.
         path: Where programs are looked for.
+        own_user: No other processes count as the job's user's.
         on_disk: The folders are parts of a disk: their files are no memory.
+        alone: Every process but pid 1 and the supervisor is the job's.
         cgroups: Control groups for each job, or None.
     """
 
-    def __init__(self, config):
-        self.shared = config["shared"]
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.shared: bool = config["shared"]
         self.capable = not self.shared
-        self.landlock = config.get("landlock")
+        self.landlock: tuple[list[str], list[str]] | None = config.get("landlock")
         self.filter = b""
-        self.work = config["work"]
-        self.tmp = config["tmp"]
-        self.shm = config.get("shm")
-        self.path = config["path"]
-        self.on_disk = config.get("on_disk", False)  # the folders are no tmpfs of their own
-        self.alone = config.get("alone", False)  # every process but pid 1 and us is the job's
-        self.cgroups = None
+        self.work: str = config["work"]
+        self.tmp: str = config["tmp"]
+        self.shm: str | None = config.get("shm")
+        self.path: str = config["path"]
+        self.own_user = not self.shared or bool(config.get("uid") or config.get("alone"))
+        self.on_disk: bool = config.get("on_disk", False)
+        self.alone: bool = config.get("alone", False)
+        self.cgroups: Cgroups | None = None
 
     @property
-    def folders(self):
+    def folders(self) -> list[str]:
         """Every folder that a job may write to."""
         return [folder for folder in (self.work, self.tmp, self.shm) if folder]
 
@@ -53,33 +62,30 @@ class Cgroups:
     The folders belong to this worker; they are opened and then hidden from the job.
     """
 
-    def __init__(self, folders):
+    def __init__(self, folders: Mapping[str, str]) -> None:
         self._parents = {kind: os.open(path, os.O_PATH) for kind, path in folders.items()}
-        self.joins = []
-        self._made = []
+        self.joins: list[int] = []  # a process that writes 0 here is in the group
+        self._made: list[tuple[str, int, str, int]] = []  # kind, parent, name, group
 
-    def begin(self, limits, name):
+    def begin(self, limits: Mapping[str, float], name: str) -> None:
         """Make the groups of a run."""
         self.joins, self._made = [], []
         for kind, parent in self._parents.items():
-            try:
-                os.mkdir(name, dir_fd=parent)
-            except FileExistsError:
-                pass
+            name = _new_folder(parent, name)
             group = os.open(name, os.O_PATH, dir_fd=parent)
             self._made.append((kind, parent, name, group))
             if kind == "memory":
-                size = str(limits["memory_mb"] << 20)
+                size = str(int(limits["memory_mb"]) << 20)
                 self._write(group, "memory.limit_in_bytes", size)
                 self._write(group, "memory.memsw.limit_in_bytes", size)
             else:
                 self._write(group, "pids.max", str(int(limits["processes"])))
             self.joins.append(os.open("cgroup.procs", os.O_WRONLY, dir_fd=group))
 
-    def _group(self, kind):
+    def _group(self, kind: str) -> int | None:
         return next((made[3] for made in self._made if made[0] == kind), None)
 
-    def _write(self, group, name, text):
+    def _write(self, group: int, name: str, text: str) -> None:
         try:
             fd = os.open(name, os.O_WRONLY, dir_fd=group)
         except FileNotFoundError:
@@ -89,7 +95,7 @@ class Cgroups:
         finally:
             os.close(fd)
 
-    def _read(self, kind, name):
+    def _read(self, kind: str, name: str) -> str:
         group = self._group(kind)
         if group is None:
             return ""
@@ -99,19 +105,19 @@ class Cgroups:
         finally:
             os.close(fd)
 
-    def out_of_memory(self):
-        """Whether the kernel ended a process of the run."""
-        return _counter(self._read("memory", "memory.oom_control"), "oom_kill") > 0
+    def out_of_memory(self) -> int:
+        """How many processes the kernel has ended for memory."""
+        return _counter(self._read("memory", "memory.oom_control"), "oom_kill")
 
-    def refused_processes(self):
-        """Whether a fork was refused."""
-        return _counter(self._read("pids", "pids.events"), "max") > 0
+    def refused_processes(self) -> int:
+        """How often a fork was refused."""
+        return _counter(self._read("pids", "pids.events"), "max")
 
-    def peak(self):
+    def peak(self) -> int:
         """Bytes at the highest point."""
         return int(self._read("memory", "memory.max_usage_in_bytes") or 0)
 
-    def end(self):
+    def end(self) -> None:
         """Remove the groups; their processes are gone."""
         for fd in self.joins:
             os.close(fd)
@@ -126,7 +132,18 @@ class Cgroups:
         self.joins, self._made = [], []
 
 
-def _counter(text, name):
+def _new_folder(parent: int, name: str) -> str:
+    """Make a group; under another name where an old one would not go, with its counters."""
+    for number in itertools.count():
+        try:
+            os.mkdir(f"{name}-{number}", dir_fd=parent)
+            return f"{name}-{number}"
+        except FileExistsError:
+            continue
+    raise AssertionError
+
+
+def _counter(text: str, name: str) -> int:
     for line in text.splitlines():
         key, _, value = line.partition(" ")
         if key == name:
@@ -137,33 +154,38 @@ def _counter(text, name):
 class Process:
     """What /proc says of one process."""
 
-    __slots__ = ("cpu", "parent", "pid", "resident", "started", "state", "threads")
+    __slots__ = ("cpu", "parent", "pid", "resident", "state", "threads")
 
-    def __init__(self, pid):
+    def __init__(self, pid: int) -> None:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
         self.pid = pid
         self.state = fields[0]
         self.parent = int(fields[1])
-        self.cpu = (int(fields[11]) + int(fields[12])) / _TICK
+        self.cpu = sum(map(int, fields[11:15])) / _TICK  # that of children it waited for, too
         self.threads = int(fields[17])
-        self.started = int(fields[19])
         self.resident = int(fields[21]) * _PAGE
+
+    @property
+    def living(self) -> bool:
+        """Not a zombie; one whose first thread ended before others is none."""
+        return self.state not in b"ZX" or self.threads > 1
 
 
 class Box:
     """Ends, counts and measures the processes of a job; cleans its folders."""
 
-    def __init__(self, rules):
+    def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.me = os.getpid()
         self.reaped_cpu = 0.0
         self.reaped_peak = 0
-        self.spared = set()  # processes that a sweep leaves alone
+        self.spared: set[int] = {os.getppid()} if rules.shared else set()  # no sweep ends these
+        self.ended: dict[int, int] = {}  # statuses of those that were reaped, by pid
 
-    def processes(self):
-        """The living processes of the job."""
-        found = {}
+    def processes(self, spared: bool = False) -> list[Process]:
+        """The living processes of the job; with those that a sweep leaves alone if asked."""
+        found: dict[int, Process] = {}
         for name in os.listdir("/proc"):
             if name.isdigit() and int(name) != self.me:
                 try:
@@ -172,13 +194,10 @@ class Box:
                     continue  # gone meanwhile
         if self.rules.shared and not self.rules.alone:
             found = self._descendants(found)
-        return [
-            p
-            for p in found.values()
-            if p.state not in b"ZX" and p.pid not in self.spared and p.pid != 1
-        ]
+        out = {1, os.getppid()} if spared else {1, *self.spared}
+        return [p for p in found.values() if p.living and p.pid not in out]
 
-    def _descendants(self, found):
+    def _descendants(self, found: Mapping[int, Process]) -> dict[int, Process]:
         mine, growing = {self.me}, True
         while growing:
             more = {pid for pid, p in found.items() if p.parent in mine} - mine
@@ -186,10 +205,11 @@ class Box:
             growing = bool(more)
         return {pid: found[pid] for pid in mine if pid in found}
 
-    def end_all(self):
+    def end_all(self) -> bool:
         """End every process of the job and reap what is ours; False if some would not go."""
-        if not self.rules.shared and not self.spared:
-            self._signal_all()
+        if not self.spared:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
             self.reap(block=True)
             return True
         deadline = time.monotonic() + 5.0
@@ -199,98 +219,87 @@ class Box:
                 self.reap()
                 return True
             for process in left:  # first stop them all, or a fork bomb outruns the search
-                _send(process.pid, signal.SIGSTOP)
+                send(process.pid, signal.SIGSTOP)
             for process in self.processes():
-                _send(process.pid, signal.SIGKILL)
+                send(process.pid, signal.SIGKILL)
             self.reap()
             time.sleep(0.001)
         return False
 
-    def _signal_all(self):
-        try:
-            os.kill(-1, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-
-    def reap(self, block=False):
-        """Collect ended children and orphans; those that ended, by pid, with their status."""
-        ended = {}
+    def reap(self, block: bool = False) -> None:
+        """Collect ended children and orphans."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, 0 if block else os.WNOHANG)
             except ChildProcessError:
-                return ended
+                return
             if pid == 0:
-                return ended
-            ended[pid] = status
-            self.reaped_cpu += usage.ru_utime + usage.ru_stime
-            self.reaped_peak = max(self.reaped_peak, usage.ru_maxrss << 10)
+                return
+            self.ended[pid] = status
+            self.count(usage)
 
-    def measure(self):
-        """``(bytes, cpu seconds, tasks)`` of the living tree; cpu includes what was reaped."""
-        living = self.processes()
-        files = sum(self.used(folder) for folder in self.rules.folders)
-        in_memory = 0 if self.rules.on_disk else files
-        resident = sum(p.resident for p in living) + in_memory
+    def count(self, usage: resource.struct_rusage) -> None:
+        """Add what a process that was reaped had used."""
+        self.reaped_cpu += usage.ru_utime + usage.ru_stime
+        self.reaped_peak = max(self.reaped_peak, usage.ru_maxrss << 10)
+
+    def measure(self) -> tuple[int, float, int, list[Process], int]:
+        """``(bytes, cpu seconds, tasks, processes, bytes of files)`` of the living tree.
+
+        Bytes include the files that are in memory; cpu includes what was reaped.
+        """
+        living = self.processes(spared=True)
+        in_files = sum(self.used(folder) for folder in self.rules.folders)
+        resident = sum(p.resident for p in living) + (0 if self.rules.on_disk else in_files)
         cpu = self.reaped_cpu + sum(p.cpu for p in living)
-        return resident, cpu, sum(p.threads for p in living), living, files
+        return resident, cpu, sum(p.threads for p in living), living, in_files
 
-    def proportional(self, living, files):
+    def proportional(self, living: Iterable[Process], in_files: int) -> int:
         """Bytes of the tree with shared pages counted once; slower than ``measure``."""
-        in_memory = 0 if self.rules.on_disk else files
+        in_memory = 0 if self.rules.on_disk else in_files
         return in_memory + sum(_anonymous(process) for process in living)
 
-    def used(self, folder):
+    def used(self, folder: str) -> int:
         """Bytes of the files in a folder: of the file system that it is, or counted."""
         if self.rules.on_disk:
-            return _counted(folder)
+            return files.counted(folder)
         state = os.statvfs(folder)
         return (state.f_blocks - state.f_bfree) * state.f_frsize
 
-    def full(self):
+    def full(self) -> bool:
         """Whether one of the folders has no room left."""
         if self.rules.shared:
             return False
         states = [os.statvfs(folder) for folder in self.rules.folders]
         return any(state.f_bfree == 0 or state.f_ffree == 0 for state in states)
 
-    def mount_folders(self, limits):
+    def mount_folders(self, limits: Mapping[str, float]) -> None:
         """Fresh empty folders, of limited size, on top of what is there."""
         options = f"size={int(limits['disk_mb'])}m,nr_inodes={_inodes(limits)}"
         for folder in self.rules.folders:
             mode = "0700" if folder == self.rules.work else "1777"
             linux.mount("tmpfs", folder, options=f"{options},mode={mode}")
 
-    def renew_folders(self, limits):
+    def renew_folders(self, limits: Mapping[str, float]) -> bool:
         """Empty folders again, for the next run; False where something would not go."""
         if not self.rules.shared:
             for folder in self.rules.folders:
                 linux.unmount(folder)
             self.mount_folders(limits)
             return True
-        return all([empty(folder) for folder in self.rules.folders])
+        return self.empty_folders()
+
+    def empty_folders(self) -> bool:
+        """Delete all files; False where something would not go."""
+        emptied = [files.empty(folder) for folder in self.rules.folders]
+        return all(emptied)
 
 
-def _inodes(limits):
+def _inodes(limits: Mapping[str, float]) -> int:
     return max(1024, int(limits["disk_mb"]) * 128)
 
 
-def _counted(folder):
-    """Bytes of the first files of a folder; not all, as this is done while the clock runs."""
-    total, seen = 0, 0
-    for where, _, names in os.walk(folder):
-        for name in names:
-            seen += 1
-            try:
-                total += os.lstat(os.path.join(where, name)).st_blocks * 512
-            except OSError:
-                continue
-        if seen > 2000:
-            break
-    return total
-
-
-def _anonymous(process):
+def _anonymous(process: Process) -> int:
     """Bytes of a process's memory that is no file's; of shared pages its share."""
     try:
         with open(f"/proc/{process.pid}/smaps_rollup", "rb") as file:
@@ -301,47 +310,7 @@ def _anonymous(process):
         return process.resident
 
 
-def _send(pid, number):
-    try:
+def send(pid: int, number: int) -> None:
+    """Signal a process that may be gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
-
-
-def empty(folder):
-    """Delete what is in a folder, however deep and whatever its modes; False if some stays."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for name in os.listdir(fd):
-            _delete(fd, name)
-        return not os.listdir(fd)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-
-
-def _delete(parent, name):
-    """Delete an entry. Deep trees are flattened on the way: a folder's own folders move up."""
-    queue = [name]
-    while queue:
-        entry = queue.pop()
-        mode = os.stat(entry, dir_fd=parent, follow_symlinks=False).st_mode
-        if not stat.S_ISDIR(mode):
-            os.unlink(entry, dir_fd=parent)
-            continue
-        os.chmod(entry, 0o700, dir_fd=parent)
-        fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-        try:
-            for number, inner in enumerate(os.listdir(fd)):
-                inner_mode = os.stat(inner, dir_fd=fd, follow_symlinks=False).st_mode
-                if stat.S_ISDIR(inner_mode):
-                    os.chmod(inner, 0o700, dir_fd=fd)
-                    moved = f".{os.getpid()}.{len(queue)}.{number}"
-                    os.rename(inner, moved, src_dir_fd=fd, dst_dir_fd=parent)
-                    queue.append(moved)
-                else:
-                    os.unlink(inner, dir_fd=fd)
-        finally:
-            os.close(fd)
-        os.rmdir(entry, dir_fd=parent)

@@ -3,7 +3,10 @@
 Whatever is said from here is the code's own word: values for the host to compare, never a verdict.
 """
 
+from __future__ import annotations
+
 import atexit
+import contextlib
 import json
 import linecache
 import os
@@ -14,8 +17,13 @@ import sys
 import threading
 import traceback
 import types
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import linux, values
+from . import frames, linux, values
+
+if TYPE_CHECKING:
+    from .box import Rules
 
 FILE = "main.py"
 VALUE_FD = 3
@@ -31,10 +39,10 @@ ENVIRONMENT = {
 }
 
 
-def confine(rules, limits):
+def confine(rules: Rules, limits: Mapping[str, float]) -> None:
     """Lower this process for good: limits, rights, system calls; then go to its folder."""
     linux.set_dumpable(True)  # so that its /proc/self is its own, as everywhere
-    set_limits(limits)
+    set_limits(limits, rules.own_user)
     if rules.cgroups:
         for join in rules.cgroups.joins:
             os.write(join, b"0")
@@ -53,30 +61,33 @@ def confine(rules, limits):
     os.environ.update(ENVIRONMENT, HOME=rules.work, TMPDIR=rules.tmp, PATH=rules.path)
 
 
-def set_limits(limits):
-    """Resource limits of a process; the tree is watched by the supervisor beside them."""
+def set_limits(limits: Mapping[str, float], own_user: bool) -> None:
+    """Resource limits of a process; the tree is watched by the supervisor beside them.
+
+    Args:
+        limits: See ``types.Limits``.
+        own_user: No process but the job's (and its supervisor's) counts as this user's here.
+    """
     mib = 1 << 20
     address_space = limits["memory_mb"] * 4 * mib + 512 * mib
     cpu = int(limits["cpu_s"]) + 2
-    for kind, value in (
+    for kind, wanted in (
         (resource.RLIMIT_AS, address_space),
         (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_NPROC, int(limits["processes"]) + limits.get("spare_processes", 1)),
         (resource.RLIMIT_FSIZE, limits["disk_mb"] * mib),
         (resource.RLIMIT_NOFILE, 256),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 64 << 10),
         (resource.RLIMIT_MSGQUEUE, 0),
+        *([(resource.RLIMIT_NPROC, limits["processes"] + 2)] if own_user else []),
     ):
         _, hard = resource.getrlimit(kind)
-        value = int(value)
-        if hard != resource.RLIM_INFINITY:
-            value = min(value, hard)
+        value = int(wanted) if hard == resource.RLIM_INFINITY else min(int(wanted), hard)
         resource.setrlimit(kind, (value, value))
 
 
-def take_streams(stdin, stdout, stderr, value=None):
-    """Put the pipes where they belong and close everything else."""
+def take_streams(stdin: int, stdout: int, stderr: int, value: int | None = None) -> None:
+    """Begin a session of one's own, with these descriptors as 0, 1, 2 and ``VALUE_FD``."""
     os.setsid()
     numbers = [stdin, stdout, stderr] + ([] if value is None else [value])
     high = [os.dup(fd) if fd < len(numbers) else fd for fd in numbers]
@@ -84,48 +95,54 @@ def take_streams(stdin, stdout, stderr, value=None):
         os.dup2(fd, target, inheritable=True)
 
 
-def run_shell(command):
+def run_shell(command: str) -> NoReturn:
     """Become bash; never returns."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     os.execvpe("bash", ["bash", "--noprofile", "--norc", "-c", command], os.environ)
 
 
-def fresh_streams():
-    """Python's own streams, over the new pipes."""
-    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stderr = open(
-        2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-    )
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+def become_python() -> None:
+    """What an interpreter has when it starts: streams (over the new pipes), arguments, signals."""
+    sys.stdin = _opened(0, "r", "surrogateescape")
+    sys.stdout = _opened(1, "w", "surrogateescape")
+    sys.stderr = _opened(2, "w", "backslashreplace", buffering=1)
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = [FILE]
     random.seed(0)  # the same answer to the same question
 
 
-def new_module(name, code):
+def _opened(fd: int, mode: str, errors: str, buffering: int = -1) -> Any:
+    return open(fd, mode, buffering, encoding="utf-8", errors=errors, closefd=False)
+
+
+def new_module(name: str, code: str) -> types.ModuleType:
     """An empty module under this name whose source tracebacks can show."""
-    linecache.cache[FILE] = (len(code), None, code.splitlines(True), FILE)
+    show_source(code)
     module = types.ModuleType(name)
     module.__file__ = FILE
     sys.modules[name] = module
     return module
 
 
-def run_program(code):
+def show_source(code: str) -> None:
+    """Let tracebacks show this source."""
+    linecache.cache[FILE] = (len(code), None, code.splitlines(True), FILE)
+
+
+def run_program(code: str) -> NoReturn:
     """Run source as a script, and end as the interpreter would."""
     with open(FILE, "w", encoding="utf-8", errors="surrogatepass") as file:
         file.write(code)  # multiprocessing's "spawn" reads it again
     status = _as_script(code)
-    try:
-        threading._shutdown()
+    with contextlib.suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-    except BaseException:
-        pass
     leave(status)
 
 
-def _as_script(code):
+def _as_script(code: str) -> int:
     try:
         exec(compile(code, FILE, "exec", dont_inherit=True), new_module("__main__", code).__dict__)
     except SystemExit as end:
@@ -137,7 +154,7 @@ def _as_script(code):
     return 0
 
 
-def _exit_status(code):
+def _exit_status(code: object) -> int:
     if code is None:
         return 0
     if isinstance(code, int):
@@ -146,7 +163,7 @@ def _exit_status(code):
     return 1
 
 
-def run_call(code, entry_point, args, kwargs):
+def run_call(code: str, entry_point: str, args: list[Any], kwargs: Mapping[str, Any]) -> NoReturn:
     """Load source as a module, call a function in it, and send what it returns."""
     try:
         namespace = new_module("solution", code).__dict__
@@ -160,6 +177,7 @@ def run_call(code, entry_point, args, kwargs):
         report({"exception": describe(error)})
         show(error)
         leave(1)
+    said: dict[str, Any]
     try:
         said = {"value": values.encode(result)}
     except values.ValueRefused as error:
@@ -170,18 +188,14 @@ def run_call(code, entry_point, args, kwargs):
     leave(0)
 
 
-def report(said):
+def report(said: Mapping[str, Any]) -> None:
     """Say something about the run to the host."""
     data = json.dumps(said, separators=(",", ":")).encode() + b"\n"
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(VALUE_FD, view) :]
-    except OSError:
-        pass  # the code closed it; nothing came, then
+    with contextlib.suppress(OSError):  # the code closed it: then nothing came
+        frames.write_all(VALUE_FD, data)
 
 
-def describe(error):
+def describe(error: BaseException) -> str:
     """``Name: message`` of an exception whose own methods may be anything."""
     try:
         message = str(error)
@@ -192,22 +206,23 @@ def describe(error):
     return f"{type(error).__name__}: {message}"[:500].encode("utf-8", "replace").decode()
 
 
-def show(error):
+def show(error: BaseException) -> None:
     """Print the traceback from the stranger's first line on."""
-    try:
+    with contextlib.suppress(BaseException):
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename != FILE:
             trace = trace.tb_next
         traceback.print_exception(type(error), error, trace, limit=-50)
-    except BaseException:
-        pass
 
 
-def leave(status):
+def leave(status: int) -> NoReturn:
     """Flush what was printed and end."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BaseException:
-            pass
+    flush()
     os._exit(status)
+
+
+def flush() -> None:
+    """Write what was printed, to streams that may be anything by now."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()

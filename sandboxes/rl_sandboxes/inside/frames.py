@@ -1,8 +1,11 @@
 """Length-prefixed JSON over file descriptors: four bytes of big-endian length, then UTF-8."""
 
+from __future__ import annotations
+
 import json
 import os
 import struct
+from typing import Any
 
 _HEADER = struct.Struct(">I")
 MAX_FRAME = 256 << 20
@@ -12,7 +15,7 @@ class FrameError(Exception):
     """The stream ended or is not what it should be."""
 
 
-def read_exactly(fd, size):
+def read_exactly(fd: int, size: int) -> bytes:
     """``size`` bytes.
 
     Raises:
@@ -28,7 +31,7 @@ def read_exactly(fd, size):
     return b"".join(parts)
 
 
-def read_frame(fd):
+def read_frame(fd: int) -> dict[str, Any]:
     """The next message.
 
     Raises:
@@ -37,16 +40,17 @@ def read_frame(fd):
     (size,) = _HEADER.unpack(read_exactly(fd, _HEADER.size))
     if size > MAX_FRAME:
         raise FrameError(f"a frame of {size:,} bytes")
-    return json.loads(read_exactly(fd, size))
+    message: dict[str, Any] = json.loads(read_exactly(fd, size))
+    return message
 
 
-def pack(message):
+def pack(message: dict[str, Any]) -> bytes:
     """The bytes of a message."""
     body = json.dumps(message, separators=(",", ":")).encode()
     return _HEADER.pack(len(body)) + body
 
 
-def write_all(fd, data):
+def write_all(fd: int, data: bytes) -> None:
     """Write every byte."""
     view = memoryview(data)
     while view:

@@ -5,8 +5,11 @@ forgotten; refused ones fail with EPERM, so that an honest program goes on. Read
 default profile of Docker, from which the list of refused calls was checked.
 """
 
+from __future__ import annotations
+
 import errno
 import struct
+from collections.abc import Collection
 
 from .linux import MACHINE
 
@@ -14,7 +17,7 @@ _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _NEWEST = 456  # both tables; futex_requeue
 
 # (x86-64, AArch64); None where the processor has no such call.
-_REFUSED = {
+_REFUSED: dict[str, tuple[int | None, int | None]] = {
     "acct": (163, 89), "add_key": (248, 217), "adjtimex": (159, 171), "bpf": (321, 280),
     "chroot": (161, 51), "clock_adjtime": (305, 266), "clock_settime": (227, 112),
     "create_module": (174, None), "delete_module": (176, 106), "fanotify_init": (300, 262),
@@ -41,85 +44,101 @@ _REFUSED = {
     "sysfs": (139, None), "_sysctl": (156, None), "umount2": (166, 39), "unshare": (272, 97),
     "uselib": (134, None), "userfaultfd": (323, 282), "ustat": (136, None), "vhangup": (153, 58),
 }  # fmt: skip
-_CLONE, _CLONE3, _SOCKET, _SOCKETPAIR, _IOCTL = (
-    (56, 220),
-    (435, 435),
-    (41, 198),
-    (53, 199),
-    (16, 29),
-)
-_MEMFD_CREATE = (319, 279)
-_SIGNALS = ((62, 129), (200, 130), (129, 138), (424, 424), (434, 434))  # pid is the first argument
-_TGKILL = ((234, 131), (297, 240))
+_CLONE, _CLONE3, _FCNTL, _IOCTL = (56, 220), (435, 435), (72, 25), (16, 29)
+_MEMFD_CREATE, _PRLIMIT, _SOCKET, _SOCKETPAIR = (319, 279), (302, 261), (41, 198), (53, 199)
+# kill, tkill, rt_sigqueueinfo, pidfd_open, tgkill, rt_tgsigqueueinfo: the target comes first.
+_SIGNALS = ((62, 129), (200, 130), (129, 138), (434, 434), (234, 131), (297, 240))
+# sched_setaffinity, -scheduler, -param, -attr; then setpriority and ioprio_set, whose target is
+# the second argument: only for oneself.
+_SCHEDULING = ((203, 122), (144, 119), (142, 118), (314, 274))
+_PRIORITIES = ((141, 140), (251, 30))
+_PIDFD_SEND_SIGNAL = (424, 424)  # a descriptor of /proc/PID names a process too
 _NEW_NAMESPACES = 0x7E020080
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP = 0x5412, 0x541C, 0x8901, 0x8902
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
 _UNIX, _INET, _INET6 = 1, 2, 10
 
 _LOAD, _EQUAL, _GREATER, _ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
-_ALLOW = 0x7FFF0000
 
 
-def _fail(code):
-    return 0x00050000 | code
+def _step(operation: int, k: int, yes: int = 0, no: int = 0) -> bytes:
+    """One instruction; a test skips ``yes`` or ``no`` of those behind it."""
+    return struct.pack("=HBBI", operation, yes, no, k & 0xFFFFFFFF)
 
 
-def program(families=(_UNIX, _INET, _INET6), protected=(), memfd=True):
+def _fail(code: int) -> bytes:
+    return _step(_RETURN, 0x00050000 | code)
+
+
+_ALLOW = _step(_RETURN, 0x7FFF0000)
+_REFUSE = _fail(errno.EPERM)
+_NO_SUCH_CALL = _fail(errno.ENOSYS)
+
+
+def _argument(index: int) -> bytes:
+    """Load the lower half of an argument."""
+    return _step(_LOAD, 16 + 8 * index)
+
+
+def _one_of(values: Collection[int], yes: bytes, no: bytes) -> list[bytes]:
+    """Return ``yes`` if what was loaded is one of these, else ``no``."""
+    last = len(values)
+    return [*(_step(_EQUAL, value, last - i) for i, value in enumerate(values)), no, yes]
+
+
+def _when(number: int | None, *then: bytes) -> bytes:
+    """For this call what follows, which ends with a return; nothing for other calls."""
+    return b"" if number is None else _step(_EQUAL, number, 0, len(then)) + b"".join(then)
+
+
+def program(
+    families: Collection[int] = (_UNIX, _INET, _INET6),
+    protected: Collection[int] = (),
+    memfd: bool = True,
+) -> bytes:
     """The filter as bytes for ``linux.load_seccomp``.
 
     Args:
         families: Socket families that may be made.
         protected: Process ids that must not be signalled (where no namespace hides them); sending
-            to every process, or to another's group, is refused then too.
+            to every process, or to another's group, and changing how others are scheduled, are
+            refused then too.
         memfd: Whether files that live in memory alone may be made.
     """
     here = 0 if MACHINE == "x86_64" else 1
-    code = []
-
-    def add(operation, k, yes=0, no=0):
-        code.append(struct.pack("=HBBI", operation, yes, no, k & 0xFFFFFFFF))
-
-    def when(number, *then):
-        """``then``: instructions that end with a return; skipped for other calls."""
-        if number is not None:
-            add(_EQUAL, number, 0, len(then))
-            code.extend(then)
-
-    def one(operation, k, yes=0, no=0):
-        return struct.pack("=HBBI", operation, yes, no, k & 0xFFFFFFFF)
-
-    def argument(index):
-        return one(_LOAD, 16 + 8 * index)
-
-    add(_LOAD, 4)
-    add(_EQUAL, _ARCH[MACHINE], 1, 0)
-    add(_RETURN, _fail(errno.ENOSYS))
-    add(_LOAD, 0)
-    add(_GREATER, _NEWEST, 0, 1)
-    add(_RETURN, _fail(errno.ENOSYS))
-    when(_CLONE3[here], one(_RETURN, _fail(errno.ENOSYS)))  # its flags are out of a filter's sight
-    refuse = one(_RETURN, _fail(errno.EPERM))
-    allow = one(_RETURN, _ALLOW)
-    when(_CLONE[here], argument(0), one(_ANY_BIT, _NEW_NAMESPACES, 0, 1), refuse, allow)
-    checks = [one(_EQUAL, family, len(families) - i, 0) for i, family in enumerate(families)]
-    unknown = one(_RETURN, _fail(errno.EAFNOSUPPORT))
+    parts = [
+        _step(_LOAD, 4),  # the architecture
+        _step(_EQUAL, _ARCH[MACHINE], 1, 0),
+        _NO_SUCH_CALL,
+        _step(_LOAD, 0),  # the call's number
+        _step(_GREATER, _NEWEST, 0, 1),
+        _NO_SUCH_CALL,
+        _when(_CLONE3[here], _NO_SUCH_CALL),  # its flags are out of a filter's sight
+        _when(_CLONE[here], _argument(0), _step(_ANY_BIT, _NEW_NAMESPACES, 0, 1), _REFUSE, _ALLOW),
+    ]
+    unknown = _fail(errno.EAFNOSUPPORT)
     for call in (_SOCKET, _SOCKETPAIR):
-        when(call[here], argument(0), *checks, unknown, allow)
-    when(
-        _IOCTL[here],
-        argument(1),
-        one(_EQUAL, _TIOCSTI, 1, 0),
-        one(_EQUAL, _TIOCLINUX, 0, 1),
-        refuse,
-        allow,
-    )
-    for number in (call[here] for call in _REFUSED.values()):
-        when(number, refuse)
+        parts.append(_when(call[here], _argument(0), *_one_of(families, _ALLOW, unknown)))
+    requests = [_TIOCSTI, _TIOCLINUX, *((_FIOSETOWN, _SIOCSPGRP) if protected else ())]
+    parts.append(_when(_IOCTL[here], _argument(1), *_one_of(requests, _REFUSE, _ALLOW)))
+    # The limits of others: one's supervisor has the same user.
+    parts.append(_when(_PRLIMIT[here], _argument(0), *_one_of([0], _ALLOW, _REFUSE)))
+    parts += [_when(call[here], _REFUSE) for call in _REFUSED.values()]
     if not memfd:
-        when(_MEMFD_CREATE[here], refuse)
+        parts.append(_when(_MEMFD_CREATE[here], _REFUSE))
     if protected:
-        targets = sorted({*protected, *(-pid & 0xFFFFFFFF for pid in protected), 0xFFFFFFFF})
-        tests = [one(_EQUAL, pid, len(targets) - i, 0) for i, pid in enumerate(targets)]
-        for call in (*_SIGNALS, *_TGKILL):
-            when(call[here], argument(0), *tests, allow, refuse)
-    add(_RETURN, _ALLOW)
-    return b"".join(code)
+        parts += _no_signals_to(protected, here)
+    return b"".join([*parts, _ALLOW])
+
+
+def _no_signals_to(pids: Collection[int], here: int) -> list[bytes]:
+    """Refuse the ways to signal these processes, their groups, or everybody."""
+    targets = sorted({*pids, *(-pid & 0xFFFFFFFF for pid in pids), 0xFFFFFFFF})
+    owners = _one_of([_F_SETOWN, _F_SETSIG, _F_SETOWN_EX], _REFUSE, _ALLOW)
+    return [
+        *(_when(call[here], _argument(0), *_one_of(targets, _REFUSE, _ALLOW)) for call in _SIGNALS),
+        _when(_PIDFD_SEND_SIGNAL[here], _REFUSE),
+        _when(_FCNTL[here], _argument(1), *owners),
+        *(_when(c[here], _argument(0), *_one_of([0], _ALLOW, _REFUSE)) for c in _SCHEDULING),
+        *(_when(c[here], _argument(1), *_one_of([0], _ALLOW, _REFUSE)) for c in _PRIORITIES),
+    ]

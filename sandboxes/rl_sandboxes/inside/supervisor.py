@@ -5,41 +5,63 @@ of the job's own pid namespace; in a shared one, guarded by the filter of system
 status comes from here.
 """
 
+from __future__ import annotations
+
 import base64
-import errno
 import os
 import select
 import signal
-import stat
 import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn
 
-from . import child, linux
+from . import child, files, frames, linux
+from .box import Box, Process
 
 FLOOD, FLOOD_BYTES = 256, 16 << 20  # times what is kept, and over this: the writer is ended
 _FIRST_LOOK_S = 0.004
 _LOOK_S = 0.025
+MAX_KEPT = 64 << 20  # bytes of all runs of a job together
+_BY_SIGNAL = {int(signal.SIGXCPU): "timeout", int(signal.SIGXFSZ): "disk"}
+
+
+UNHEARD: dict[str, Any] = {
+    "status": "output_limit",
+    "stdout": "",
+    "stderr": "",
+    "said": None,
+    "stdout_cut": True,
+    "stderr_cut": True,
+    "said_cut": False,
+    "wait": None,
+    "wall_s": 0.0,
+    "cpu_s": 0.0,
+    "peak": 0,
+    "n_left": 0,
+}
+"""The report of a run for which there is no room any more."""
 
 
 class Stream:
     """What comes out of a pipe: its beginning and its end, ``keep`` bytes in all."""
 
-    def __init__(self, keep):
+    def __init__(self, keep: int) -> None:
         self.fd, self.writer = os.pipe()
         os.set_blocking(self.fd, False)
         self.begin(keep)
 
-    def begin(self, keep):
+    def begin(self, keep: int) -> None:
         """Nothing has come yet."""
         self.keep = keep
         self.head, self.tail = bytearray(), bytearray()
         self.size = 0
         self.open = True
 
-    def started(self):
-        """The other end is the child's now."""
+    def release(self) -> None:
+        """The other end is the child's alone now."""
         os.close(self.writer)
 
-    def drain(self, rounds=64):
+    def drain(self, rounds: int = 64) -> None:
         """Read what is there; a bounded amount, so that a flood does not hold the watch up."""
         for _ in range(rounds):
             try:
@@ -53,7 +75,7 @@ class Stream:
                 return
             self._take(part)
 
-    def _take(self, part):
+    def _take(self, part: bytes) -> None:
         self.size += len(part)
         half = self.keep // 2
         room = half - len(self.head)
@@ -65,17 +87,17 @@ class Stream:
             del self.tail[: len(self.tail) - (self.keep - half)]
 
     @property
-    def flooded(self):
+    def flooded(self) -> bool:
         """Whether far more came than is kept."""
         return self.size > max(FLOOD * self.keep, FLOOD_BYTES)
 
-    def close(self):
+    def close(self) -> None:
         """No more is read."""
         if self.open:
             self.open = False
             os.close(self.fd)
 
-    def content(self):
+    def content(self) -> bytes:
         """What was kept; a line between its parts says how much was left out."""
         if not self.cut:
             return bytes(self.head + self.tail)
@@ -83,62 +105,79 @@ class Stream:
         between = f"\n... {self.size - self.keep} bytes left out ...\n"
         return bytes(self.head) + between.encode() + bytes(tail)
 
-    def text(self):
+    def text(self) -> str:
         """The content, safe in JSON."""
         return base64.b64encode(self.content()).decode()
 
     @property
-    def cut(self):
+    def cut(self) -> bool:
         """Whether there was more than is kept."""
         return self.size > self.keep
 
 
 class Supervised:
-    """One run: a child with its streams, its limits and the clock."""
+    """One run: a child with its streams, its limits and the clock.
 
-    def __init__(self, box, limits, stdin=b"", value=False):
+    Args:
+        box: The world that it runs in.
+        limits: See ``types.Limits``.
+        stdin: What it reads.
+        value: Whether it has a channel to say how it ended.
+    """
+
+    def __init__(
+        self, box: Box, limits: Mapping[str, float], stdin: bytes = b"", value: bool = False
+    ) -> None:
         self.box = box
         self.limits = limits
         keep = int(limits["output_kb"]) << 10
         self.out, self.err = Stream(keep), Stream(keep)
-        self.value = Stream(int(limits["value_kb"]) << 11) if value else None
+        self.value = Stream(int(limits["value_kb"]) << 10) if value else None
         self.stdin = _memory_file(stdin)
-        self.pid = 0
-        self.verdict = None  # our own action, which decides the status
-        self.status = None  # of the main process, from wait
+        self.pid = self.pidfd = 0
+        self.started = self.deadline = self.wall_s = 0.0
+        self.verdict: str | None = None  # our own action, which decides the status
+        self.status: int | None = None  # of the main process, from wait
         self.tasks = 1
         self.peak = 0
         self.cpu_before = box.reaped_cpu
+        self.groups_before = self._groups_counters()
+        self.confined, self._confined = os.pipe()  # the child says on it that it is lowered
         self.n_left = 0
 
     @property
-    def streams(self):
+    def streams(self) -> list[Stream]:
         """The open pipes."""
         return [s for s in (self.out, self.err, self.value) if s is not None and s.open]
 
-    def start(self, begin):
+    def start(self, begin: Callable[[], NoReturn]) -> None:
         """Fork; the child confines itself and calls ``begin``, which does not return."""
         self.started = time.monotonic()
         self.deadline = self.started + self.limits["wall_s"]
         self.pid = os.fork()
         if self.pid == 0:
-            try:
-                value = None if self.value is None else self.value.writer
-                child.take_streams(self.stdin, self.out.writer, self.err.writer, value)
-                child.confine(self.box.rules, self.limits)
-                linux.close_from(3 if value is None else 4)
-                begin()
-            except BaseException as error:
-                os.write(2, f"sandbox: {type(error).__name__}: {error}\n".encode())
-                os.kill(os.getpid(), signal.SIGKILL)
-            finally:
-                os._exit(98)
+            self._become(begin)
         for stream in self.streams:
-            stream.started()
+            stream.release()
         os.close(self.stdin)
+        os.close(self._confined)
         self.pidfd = os.pidfd_open(self.pid)
 
-    def watch(self):
+    def _become(self, begin: Callable[[], NoReturn]) -> NoReturn:
+        try:
+            value = None if self.value is None else self.value.writer
+            child.take_streams(self.stdin, self.out.writer, self.err.writer, value)
+            child.confine(self.box.rules, self.limits)
+            os.write(self._confined, b"1")
+            linux.close_from(3 if value is None else 4)
+            begin()
+        except BaseException as error:
+            os.write(2, f"sandbox: {type(error).__name__}: {error}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(98)
+
+    def watch(self) -> None:
         """Until the main process has ended, by itself or by us."""
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
@@ -169,61 +208,77 @@ class Supervised:
                 look = time.monotonic() + _LOOK_S
         self.wall_s = time.monotonic() - self.started
 
-    def look(self):
+    def look(self) -> str | None:
         """Measure the tree; the limit that it broke, if any."""
-        resident, cpu, tasks, living, files = self.box.measure()
+        resident, cpu, tasks, living, in_files = self.box.measure()
         self.tasks = max(self.tasks, tasks)
-        if self._out_of_memory(resident, living, files):
+        if self._out_of_memory(resident, living, in_files):
             return "memory"
         if cpu - self.cpu_before > self.limits["cpu_s"]:
             return "timeout"
         if tasks > self.limits["processes"] + 1:
             return "process_limit"
-        if self.box.rules.shared and files > int(self.limits["disk_mb"]) << 20:
+        if self.box.rules.shared and in_files > int(self.limits["disk_mb"]) << 20:
             return "disk"
         return None
 
-    def _out_of_memory(self, resident, living, files):
+    def _out_of_memory(self, resident: int, living: Iterable[Process], in_files: int) -> bool:
         groups = self.box.rules.cgroups
         if groups:
-            return groups.out_of_memory()
+            return groups.out_of_memory() > self.groups_before[0]
         limit = int(self.limits["memory_mb"]) << 20
         if resident > limit:
-            resident = self.box.proportional(living, files)
+            resident = self.box.proportional(living, in_files)
         if resident > limit:  # twice, since the kernel's account of a dying process may be off
-            _, _, _, living, files = self.box.measure()
-            resident = self.box.proportional(living, files)
+            _, _, _, living, in_files = self.box.measure()
+            resident = self.box.proportional(living, in_files)
         self.peak = max(self.peak, resident)
         return resident > limit
 
-    def end(self):
+    def end(self) -> bool:
         """End what is left of the tree and read what is left in the pipes; False if tainted."""
         gone = True
         if self.verdict is None:
-            _, status, usage = os.wait4(self.pid, 0)
-            self.status = status
-            self.box.reaped_cpu += usage.ru_utime + usage.ru_stime
-            self.box.reaped_peak = max(self.box.reaped_peak, usage.ru_maxrss << 10)
+            _, self.status, usage = os.wait4(self.pid, 0)
+            self.box.count(usage)
             self.n_left = self._outlived()
         if self.verdict is not None or self.n_left or self.box.rules.shared:
             gone = self.box.end_all()
+        self.finish()
+        return gone
+
+    def finish(self) -> None:
+        """Take what is left in the pipes, and let go of all descriptors."""
         os.close(self.pidfd)
         for stream in self.streams:
             stream.drain(rounds=1 << 10)
             stream.close()
-        return gone
+        self.lowered = os.read(self.confined, 1) == b"1"
+        os.close(self.confined)
 
-    def _outlived(self):
+    def _groups_counters(self) -> tuple[int, int]:
+        groups = self.box.rules.cgroups
+        return (groups.out_of_memory(), groups.refused_processes()) if groups else (0, 0)
+
+    def _outlived(self) -> int:
         living = self.box.processes()
         self.tasks = max(self.tasks, 1 + len(living))
         return len(living)
 
-    def report(self):
-        """What was seen, for the host."""
+    def report(self) -> dict[str, Any]:
+        """What was seen, for the host.
+
+        Raises:
+            OSError: The child ended before the code began: our failure.
+        """
         groups = self.box.rules.cgroups
+        status = self._status()
+        if not self.lowered and status in ("crash", "error"):
+            said = self.err.content().decode("utf-8", "replace").strip()
+            raise OSError(f"a run could not begin: {said[-300:]}")
         peak = groups.peak() if groups else max(self.peak, self.box.reaped_peak)
         return {
-            "status": self._status(groups),
+            "status": status,
             "stdout": self.out.text(),
             "stderr": self.err.text(),
             "stdout_cut": self.out.cut,
@@ -231,54 +286,63 @@ class Supervised:
             "said": None if self.value is None else self.value.text(),
             "said_cut": self.value is not None and self.value.cut,
             "wait": self.status,
-            "ended_by_us": self.verdict is not None,
             "wall_s": self.wall_s,
             "cpu_s": self.box.reaped_cpu - self.cpu_before,
             "peak": peak,
             "n_left": self.n_left,
         }
 
-    def _status(self, groups):
-        if groups and groups.out_of_memory():
+    def _status(self) -> str:
+        out_of_memory, refused = self._groups_counters()
+        if out_of_memory > self.groups_before[0]:
             return "memory"
         if self.verdict is not None:
             return self.verdict
+        assert self.status is not None  # without a verdict it ended by itself
         if os.WIFSIGNALED(self.status):
-            number = os.WTERMSIG(self.status)
-            if number == signal.SIGXCPU:
-                return "timeout"
-            return "disk" if number == signal.SIGXFSZ else "crash"
-        if os.WEXITSTATUS(self.status) == 0:
+            return _BY_SIGNAL.get(os.WTERMSIG(self.status), "crash")
+        if self.status == 0:
             return "ok"
-        if (groups and groups.refused_processes()) or self.tasks >= self.limits["processes"]:
+        if refused > self.groups_before[1] or self.tasks >= self.limits["processes"]:
             return "process_limit"
         return "disk" if self.box.full() else "error"
 
 
-def run_job(box, job, report_taint):
-    """Every run of a job, and the files that were asked for: the answer to the host."""
-    runs = []
-    limits = job["limits"]
-    answer = {"runs": runs, "files": {}, "refused": {}}
-    for number in range(len(job["inputs"])):
-        if number and not box.renew_folders(limits):
-            report_taint()
-        run, tainted = run_once(box, job, job["inputs"][number], number, answer)
+def run_job(box: Box, job: Mapping[str, Any], taint: Callable[[], None]) -> dict[str, Any]:
+    """Every run of a job, and the files that were asked for: the answer to the host.
+
+    Args:
+        box: The world of the job, with empty folders.
+        job: As ``pool.request_of`` makes it.
+        taint: Called when something may be left of a run.
+    """
+    runs: list[dict[str, Any]] = []
+    room = MAX_KEPT
+    answer: dict[str, Any] = {"runs": runs, "files": {}, "refused": {}}
+    last = len(job["inputs"]) - 1
+    for number, given in enumerate(job["inputs"]):
+        if number and not box.renew_folders(job["limits"]):
+            taint()
+        run, clean = run_once(box, job, given) if room > 0 else (UNHEARD, True)
         runs.append(run)
-        if tainted:
-            report_taint()
+        room -= len(run["stdout"]) + len(run["stderr"]) + len(run["said"] or "")
+        if not clean:
+            taint()
+        if job["collect"] and number == last:  # all processes are gone
+            answer["files"], answer["refused"] = files.collect(box.rules.work, job["collect"])
         if job["stop_early"] and run["status"] != "ok":
             break
     return answer
 
 
-def run_once(box, job, given, number, answer):
-    """One run; files are collected after the last one, when all processes are gone."""
+def run_once(box: Box, job: Mapping[str, Any], given: Any) -> tuple[dict[str, Any], bool]:
+    """One run: what was seen, and whether it ended by itself with nothing left behind."""
     limits = job["limits"]
-    put_files(box.rules.work, job["files"])
+    files.put_files(box.rules.work, job["files"])
+    box.reaped_peak = 0
     groups = box.rules.cgroups
     if groups:
-        groups.begin(limits, f"job{number % 2}")
+        groups.begin(limits, "run")
     stdin = b"" if job["kind"] == "call" else base64.b64decode(given)
     # Only Python runs say how they ended; a shell has no channel for it.
     run = Supervised(box, limits, stdin, value=job["kind"] != "shell")
@@ -288,104 +352,21 @@ def run_once(box, job, given, number, answer):
     report = run.report()
     if groups:
         groups.end()
-    if job["collect"] and number == len(job["inputs"]) - 1:
-        collect(box.rules.work, job["collect"], answer)
-    return report, not gone or run.verdict is not None or run.n_left > 0
+    return report, gone and run.verdict is None and run.n_left == 0
 
 
-def begin(job, given):
+def begin(job: Mapping[str, Any], given: Any) -> NoReturn:
     """In the child: become what the job asks for."""
     if job["kind"] == "shell":
         child.run_shell(job["code"])
-    child.fresh_streams()
+    child.become_python()
     if job["kind"] == "program":
         child.run_program(job["code"])
     child.run_call(job["code"], job["entry_point"], given["args"], given["kwargs"])
 
 
-def _memory_file(data):
+def _memory_file(data: bytes) -> int:
     fd = os.memfd_create("stdin", 0)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    frames.write_all(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
-
-
-def put_files(work, files):
-    """Write files (base64 by path) beneath the working folder."""
-    root = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for path, content in files.items():
-            put_file(root, path, base64.b64decode(content))
-    finally:
-        os.close(root)
-
-
-def put_file(root, path, data):
-    """Write one file beneath a folder's descriptor, through no link; parents are made."""
-    parents = path.split("/")[:-1]
-    for depth in range(1, len(parents) + 1):
-        _make_folder(root, "/".join(parents[:depth]))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
-    fd = linux.open_beneath(root, path, flags, 0o644)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-    finally:
-        os.close(fd)
-
-
-def _make_folder(root, path):
-    parent, _, name = path.rpartition("/")
-    where = linux.open_beneath(root, parent or ".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.mkdir(name, 0o755, dir_fd=where)
-    except FileExistsError:
-        pass
-    finally:
-        os.close(where)
-
-
-def collect(work, paths, answer, max_bytes=16 << 20):
-    """Read regular files into the answer; what is none is refused, with why."""
-    root = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for path in paths:
-            try:
-                data = get_file(root, path, max_bytes)
-                answer["files"][path] = base64.b64encode(data).decode()
-                max_bytes -= len(data)
-            except OSError as error:
-                answer["refused"][path] = error.strerror or str(error)
-    finally:
-        os.close(root)
-
-
-def get_file(root, path, max_bytes):
-    """A regular file's bytes.
-
-    Raises:
-        OSError: It is missing, a link, no regular file, or over ``max_bytes``.
-    """
-    try:
-        fd = linux.open_beneath(root, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EXDEV):
-            raise OSError(errno.ELOOP, "a link") from None
-        raise OSError(error.errno, os.strerror(error.errno)) from None
-    try:
-        state = os.fstat(fd)
-        if not stat.S_ISREG(state.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
-        if state.st_size > max_bytes:
-            raise OSError(errno.EFBIG, f"{state.st_size:,} bytes, over {max_bytes:,}")
-        parts = []
-        while part := os.read(fd, 1 << 20):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(fd)

@@ -4,33 +4,45 @@ An instance of a subclass (a defaultdict, a named tuple) crosses as its base typ
 with the base type's own methods. Everything else is refused by the name of its type.
 """
 
+from __future__ import annotations
+
 import struct
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 MAX_DEPTH = 100
 MAX_ITEMS = 200_000
 MAX_BITS = 1_000_000
+_MAX_SAME_HASH = 200
 
 
-class ValueRefused(Exception):
+class ValueRefused(Exception):  # noqa: N818 - a verdict on data, no failure
     """A value that cannot cross; the message says why."""
 
 
 class Budget:
     """How many items may still be encoded or decoded."""
 
-    def __init__(self, items=MAX_ITEMS):
+    def __init__(self, items: int = MAX_ITEMS) -> None:
         self.items = items
 
-    def spend(self, count=1):
+    def spend(self, count: int = 1) -> None:
+        """Take items off.
+
+        Raises:
+            ValueRefused: There are not so many left.
+        """
         self.items -= count
         if self.items < 0:
             raise ValueRefused(f"over {MAX_ITEMS:,} items")
 
 
-_PLAIN = (bool, int, float, str, bytes, list, tuple, dict, set, frozenset, complex)
+_Encoder = Callable[[Any, Budget, int], Any]
+_PLAIN: tuple[type, ...] = (int, float, str, bytes, list, tuple, dict, set, frozenset, complex)
 
 
-def encode(value, budget=None, depth=0):
+def encode(value: Any, budget: Budget | None = None, depth: int = 0) -> Any:
     """The tree of a value.
 
     Raises:
@@ -51,7 +63,7 @@ def encode(value, budget=None, depth=0):
     return _ENCODERS[base](value, budget, depth + 1)
 
 
-def _int(value, budget, depth):
+def _int(value: int, budget: Budget, depth: int) -> Any:
     bits = int.bit_length(value)
     if bits <= 53:
         return int.__add__(value, 0)
@@ -60,27 +72,19 @@ def _int(value, budget, depth):
     return {"i": int.__format__(value, "x")}
 
 
-def _float(value, budget, depth):
-    return {"f": struct.pack(">d", float.__add__(value, 0.0) if value == value else value).hex()}
+def _float(value: float, budget: Budget, depth: int) -> Any:
+    return {"f": struct.pack(">d", value).hex()}  # the value itself, whatever a subclass says
 
 
-def _str(value, budget, depth):
-    return (
-        {"s": str.encode(value, "utf-8", "surrogatepass").hex()}
-        if _odd(value)
-        else {"t": str.__str__(value)}
-    )
-
-
-def _odd(value):
+def _str(value: str, budget: Budget, depth: int) -> Any:
     try:
         str.encode(value, "utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
+    except UnicodeEncodeError:  # lone surrogates
+        return {"s": str.encode(value, "utf-8", "surrogatepass").hex()}
+    return {"t": str.__str__(value)}
 
 
-def _dict(value, budget, depth):
+def _dict(value: dict[Any, Any], budget: Budget, depth: int) -> Any:
     return {
         "d": [
             [encode(key, budget, depth), encode(item, budget, depth)]
@@ -89,19 +93,20 @@ def _dict(value, budget, depth):
     }
 
 
-def _many(tag, base):
-    def encoder(value, budget, depth):
-        budget.spend(base.__len__(value))
+def _many(tag: str, base: Any) -> _Encoder:
+    def encoder(value: Any, budget: Budget, depth: int) -> Any:
+        if base.__len__(value) > budget.items:
+            raise ValueRefused(f"over {MAX_ITEMS:,} items")
         return {tag: [encode(item, budget, depth) for item in base.__iter__(value)]}
 
     return encoder
 
 
-_ENCODERS = {
+_ENCODERS: dict[type, _Encoder] = {
     int: _int,
     float: _float,
     complex: lambda value, budget, depth: {
-        "c": [_float(value.real, budget, depth), _float(value.imag, budget, depth)]
+        "c": [_float(part.__get__(value), budget, depth) for part in (complex.real, complex.imag)]
     },
     str: _str,
     bytes: lambda value, budget, depth: {"b": bytes.hex(value)},
@@ -113,7 +118,7 @@ _ENCODERS = {
 }
 
 
-def decode(tree, budget=None, depth=0):
+def decode(tree: Any, budget: Budget | None = None, depth: int = 0) -> Any:
     """The value of a tree, which may be anything that JSON can hold.
 
     Raises:
@@ -136,34 +141,41 @@ def decode(tree, budget=None, depth=0):
         raise ValueRefused(f"not an encoded value: {type(error).__name__}") from None
 
 
-def _text(content):
+def _text(content: Any) -> str:
     if type(content) is not str:
         raise ValueRefused("not text")
     return content
 
 
-def _list(content):
+def _list(content: Any) -> list[Any]:
     if type(content) is not list:
         raise ValueRefused("not a list")
     return content
 
 
-def _whole(content):
+def _whole(content: Any) -> int:
     if len(_text(content)) > MAX_BITS:
         raise ValueRefused("an integer that is too long")
     return int(content, 16)
 
 
-def _pairs(content, item):
-    made = {}
-    for pair in _list(content):
-        if len(_list(pair)) != 2:
-            raise ValueRefused("not a pair")
-        made[item(pair[0])] = item(pair[1])
-    return made
+def _pairs(content: Any, item: Callable[[Any], Any]) -> dict[Any, Any]:
+    pairs = _list(content)
+    if any(len(_list(pair)) != 2 for pair in pairs):
+        raise ValueRefused("not a pair")
+    keys = _keys([item(pair[0]) for pair in pairs])
+    return dict(zip(keys, [item(pair[1]) for pair in pairs]))  # noqa: B905 - new in 3.10
 
 
-_DECODERS = {
+def _keys(items: list[Any]) -> list[Any]:
+    """Refuse keys chosen to have one hash, with which a table takes quadratic time."""
+    same = Counter(map(hash, items))
+    if max(same.values(), default=0) > _MAX_SAME_HASH:
+        raise ValueRefused(f"over {_MAX_SAME_HASH} keys with one hash")
+    return items
+
+
+_DECODERS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
     "i": lambda content, item: _whole(content),
     "f": lambda content, item: struct.unpack(">d", bytes.fromhex(_text(content)))[0],
     "c": lambda content, item: complex(*(item(part) for part in _list(content))),
@@ -172,7 +184,7 @@ _DECODERS = {
     "b": lambda content, item: bytes.fromhex(_text(content)),
     "l": lambda content, item: [item(part) for part in _list(content)],
     "u": lambda content, item: tuple(item(part) for part in _list(content)),
-    "e": lambda content, item: {item(part) for part in _list(content)},
-    "z": lambda content, item: frozenset(item(part) for part in _list(content)),
+    "e": lambda content, item: set(_keys([item(part) for part in _list(content)])),
+    "z": lambda content, item: frozenset(_keys([item(part) for part in _list(content)])),
     "d": _pairs,
 }

@@ -4,6 +4,8 @@ One process, one thread, one job at a time. It reads nothing of a job, so that n
 in the memory that the next one is forked from.
 """
 
+from __future__ import annotations
+
 import collections  # noqa: F401 - read here, once, so that no job has to
 import contextlib  # noqa: F401
 import copy  # noqa: F401
@@ -24,15 +26,17 @@ import string  # noqa: F401
 import struct
 import termios
 import traceback
-import typing  # noqa: F401
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from . import box, child, frames, linux, seccomp, session, supervisor
 
 _EVERY = linux.CLONE_NEWUSER | linux.CLONE_NEWNS | linux.CLONE_NEWPID
 
 
-def main():
+def main() -> None:
     """Serve until the host closes the stream."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a handler would let jobs reach a process 1
     source, sink = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1):
@@ -60,11 +64,14 @@ class Server:
         config: How to keep jobs apart; see ``box.Rules``, and ``uid``, ``cgroups``, ``preload``.
     """
 
-    def __init__(self, source, sink, config):
+    def __init__(self, source: int, sink: int, config: Mapping[str, Any]) -> None:
         self.source, self.sink, self.config = source, sink, config
         self.rules = box.Rules(config)
+        self.uid = self.gid = 0
+        self.filter: dict[str, Any] = {}  # arguments of ``seccomp.program``
+        self.tainted = False  # in a supervisor: something of the job may be left
 
-    def prepare(self):
+    def prepare(self) -> None:
         """Before the first job: ids, /proc, the filter, protection from one's own children."""
         config = self.config
         if config.get("mount_proc"):
@@ -76,15 +83,36 @@ class Server:
             os.setresgid(*[config["uid"]] * 3)
             os.setresuid(*[config["uid"]] * 3)
         self.uid, self.gid = os.getuid(), os.getgid()
+        if self.rules.shared:
+            linux.become_subreaper()  # of what a supervisor that was ended leaves behind
+        else:
+            self._prove_namespaces()
         linux.set_dumpable(False)
-        self.fixed = {} if not self.rules.shared else {"protected": (1, os.getpid())}
-        self.fixed["memfd"] = self.rules.cgroups is not None
+        self.filter["memfd"] = self.rules.cgroups is not None  # else nobody counts such memory
         if config.get("families"):
-            self.fixed["families"] = tuple(config["families"])
+            self.filter["families"] = tuple(config["families"])
         if not self.rules.shared:
-            self.rules.filter = seccomp.program(**self.fixed)
+            self.rules.filter = seccomp.program(**self.filter)
 
-    def warm(self):
+    def _prove_namespaces(self) -> None:
+        """Make a job's world once, so that where it is refused no job is needed to find out."""
+        problem, said = os.pipe()
+        pid = linux.clone(_EVERY)
+        if pid == 0:
+            try:
+                self._make_namespaces({"disk_mb": 1})
+            except OSError as error:
+                os.write(said, str(error).encode())
+            finally:
+                os._exit(0)
+        os.close(said)
+        os.waitpid(pid, 0)
+        refused = os.read(problem, 500).decode()
+        os.close(problem)
+        if refused:
+            raise OSError(f"namespaces for jobs: {refused}")
+
+    def warm(self) -> None:
         """Touch what every job touches, then keep it from being copied."""
         child.sys.path.extend(self.config.get("packages", ()))
         for name in self.config.get("preload", ()):
@@ -100,30 +128,22 @@ class Server:
         gc.collect()
         gc.freeze()
 
-    def serve(self):
+    def serve(self) -> None:
         """One job after the other."""
         poll = select.poll()
         poll.register(self.source, select.POLLIN)
-        while True:
-            poll.poll()
-            if not self._readable():
-                return
+        while any(event & select.POLLIN for _, event in poll.poll()) and not self._at_end():
             self._one_job()
 
-    def _readable(self):
-        """Whether there is a job, and not just the end of the stream."""
-        state = select.poll()
-        state.register(self.source, select.POLLIN)
-        return any(event & select.POLLIN for _, event in state.poll(0)) and not self._at_end()
-
-    def _at_end(self):
+    def _at_end(self) -> bool:
+        """Whether what can be read is just the end of the stream."""
         try:
             waiting = struct.unpack("i", fcntl.ioctl(self.source, termios.FIONREAD, b"\0" * 4))[0]
         except OSError:
             return False
         return waiting == 0
 
-    def _one_job(self):
+    def _one_job(self) -> None:
         answer = os.memfd_create("answer")
         pid = self._fork()
         if pid == 0:
@@ -131,18 +151,24 @@ class Server:
         self._wait(pid)
         size = os.lseek(answer, 0, os.SEEK_CUR)
         if size == 0:  # it died with the job unread or unanswered: the stream cannot be trusted
-            os._exit(3)
+            self._leave()
         offset = 0
         while offset < size:
             offset += os.sendfile(self.sink, answer, offset, size - offset)
         os.close(answer)
 
-    def _fork(self):
+    def _leave(self) -> NoReturn:
+        """End, and with it all that a supervisor left behind."""
+        if self.rules.shared:
+            box.Box(self.rules).end_all()
+        os._exit(3)
+
+    def _fork(self) -> int:
         if self.rules.shared:
             return os.fork()
         return linux.clone(_EVERY)
 
-    def _wait(self, pid):
+    def _wait(self, pid: int) -> None:
         """Until the supervisor, and with it its namespaces, is gone; at once if the host is."""
         pidfd = os.pidfd_open(pid)
         poll = select.poll()
@@ -159,43 +185,45 @@ class Server:
         os.close(pidfd)
         os.waitpid(pid, 0)
 
-    def _supervise(self, answer):
+    def _supervise(self, answer: int) -> NoReturn:
         """In the supervisor; never returns."""
+        reply: dict[str, Any]
         try:
-            job = self._enter()
+            world, job = self._enter()
             if job["op"] == "session":
-                session.serve(self.box, job, self.source, self.sink)
+                session.serve(world, job, self.source, self.sink)
                 reply = {"closed": True}
             else:
-                reply = supervisor.run_job(self.box, job, self._taint)
-            if self.rules.shared and not all([box.empty(f) for f in self.rules.folders]):
+                reply = supervisor.run_job(world, job, self._taint)
+            if self.rules.shared and not world.empty_folders():
                 self._taint()
             reply["tainted"] = self.tainted and self.rules.shared
         except BaseException as error:
-            trace = "".join(traceback.format_exception(error))
+            trace = traceback.format_exc()
             reply = {"failed": f"{type(error).__name__}: {error}", "trace": trace[-2000:]}
         frames.write_all(answer, frames.pack(reply))
         os._exit(0)
 
-    def _taint(self):
+    def _make_namespaces(self, limits: Mapping[str, float]) -> None:
+        """In a clone: be nobody else, see no other process, have empty folders."""
+        linux.set_dumpable(True)  # or /proc/self would not be ours to write
+        linux.map_identity(self.uid, self.gid)
+        linux.make_private()
+        box.Box(self.rules).mount_folders(limits)
+        linux.mount("proc", "/proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+
+    def _taint(self) -> None:
         self.tainted = True
 
-    def _enter(self):
+    def _enter(self) -> tuple[box.Box, dict[str, Any]]:
         """Make the job's world, and read the job in it."""
-        self.tainted = False
-        if not self.rules.shared:
-            linux.set_dumpable(True)  # or /proc/self would not be ours to write
-            linux.map_identity(self.uid, self.gid)
-            linux.make_private()
         job = frames.read_frame(self.source)
-        limits = job["limits"]
-        self.box = box.Box(self.rules)
         if not self.rules.shared:
-            self.box.mount_folders(limits)
-            linux.mount("proc", "/proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
-        else:
+            self._make_namespaces(job["limits"])
+        world = box.Box(self.rules)
+        if self.rules.shared:
             linux.become_subreaper()
-            self.fixed["protected"] = tuple(sorted({1, os.getppid(), os.getpid()}))
-            self.rules.filter = seccomp.program(**self.fixed)
+            protected = {1, os.getppid(), os.getpid()}
+            self.rules.filter = seccomp.program(**self.filter, protected=protected)
         linux.set_dumpable(False)
-        return job
+        return world, job
