@@ -11,14 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rl_sandboxes.bait import MARK_NAME, Bait, marked_processes, marking, new_mark
-from rl_sandboxes.types import Job, JobError, Limits, Result, Run, Sandbox, SandboxError, Session
+from rl_sandboxes.types import Job, JobError, Limits, Result, Run, Sandbox, SandboxError
 
 AttackRow = Mapping[str, Any]
 LIMITS = Limits(wall_s=3, cpu_s=3, memory_mb=256, processes=64, disk_mb=64, output_kb=64)
@@ -344,11 +345,10 @@ def _is_no_text(row: AttackRow, outcome: Outcome, bait: Bait, slack_s: float) ->
 
 def _leaves_folders(row: AttackRow, outcome: Outcome, bait: Bait, slack_s: float) -> str:
     name = row.get("left_name", "left-by-the-job")
-    for root in ("/tmp", "/dev/shm", "/var/tmp"):
-        for folder, _, files in os.walk(root):
-            if name in files:
-                return f"{folder} still holds {name}"
-    return ""
+    places = [place for place in ("/tmp", "/dev/shm", "/var/tmp") if os.path.isdir(place)]
+    words = ["find", *places, "-name", name, "-print", "-quit"]  # goes as deep as need be
+    found = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    return f"the host has {found[-200:].strip()}" if found else ""
 
 
 ALSO: dict[str, Condition] = {
@@ -372,6 +372,3 @@ ALSO: dict[str, Condition] = {
     "workdir_removed": _leaves_folders,
 }
 """The conditions that a row may name in ``also``; each says what is wrong, or nothing."""
-
-Rows = Sequence[AttackRow]
-_Box = Session

@@ -132,7 +132,8 @@ class Bait:
             selector.register(listener, selectors.EVENT_READ, name)
         thread = threading.Thread(target=self._serve, args=(selector,), daemon=True)
         thread.start()
-        for listener in (tcp, udp, unix, stop, self._stop, selector):
+        self._open.callback(selector.close)
+        for listener in (tcp, udp, unix, stop, self._stop):
             self._open.callback(listener.close)
         self._open.callback(thread.join)
         self._open.callback(self._stop.send, b".")

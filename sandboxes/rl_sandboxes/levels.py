@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -175,9 +176,9 @@ class Landlock:
             "preload": list(self.preload),
         }
         try:
-            return launch(None, python, config, lambda: shutil.rmtree(home, ignore_errors=True))
+            return launch(None, python, config, lambda: _remove(home))
         except SandboxError:
-            shutil.rmtree(home, ignore_errors=True)
+            _remove(home)
             raise
 
     def guarantees(self) -> Guarantees:
@@ -223,7 +224,16 @@ def reap_folders() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
         owner = folder.name.removeprefix(_FOLDER).partition("-")[0]
         if not Path("/proc", owner).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a tree of a job's making: any depth, any modes."""
+    from rl_sandboxes.inside import files  # noqa: PLC0415 - it wants Linux
+
+    with contextlib.suppress(OSError):
+        files.empty(str(folder))
+        folder.rmdir()
 
 
 def bubblewrap() -> str | None:

@@ -136,9 +136,11 @@ def run_program(code: str) -> NoReturn:
     with open(FILE, "w", encoding="utf-8", errors="surrogatepass") as file:
         file.write(code)  # multiprocessing's "spawn" reads it again
     status = _as_script(code)
-    with contextlib.suppress(BaseException):
+    try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
+    except BaseException:
+        pass
     leave(status)
 
 
@@ -223,6 +225,6 @@ def leave(status: int) -> NoReturn:
 
 def flush() -> None:
     """Write what was printed, to streams that may be anything by now."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(BaseException):
-            stream.flush()
+            stream.flush()  # type: ignore[union-attr]

@@ -15,6 +15,9 @@ from . import frames, linux
 MAX_COLLECTED = 16 << 20
 
 
+MAX_COUNTED = 5000
+
+
 def put_files(work: str, files: Mapping[str, str]) -> None:
     """Write files (base64 by path) beneath the working folder."""
     root = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
@@ -108,17 +111,18 @@ def get_file(root: int, path: str, max_bytes: int) -> bytes:
 
 
 def counted(folder: str) -> int:
-    """Bytes of the first files of a folder; not all, as this is done while the clock runs."""
-    total, seen = 0, 0
-    for where, _, names in os.walk(folder):
-        for name in names:
-            seen += 1
-            try:
-                total += os.lstat(os.path.join(where, name)).st_blocks * 512
-            except OSError:
-                continue
-        if seen > 2000:
-            break
+    """Bytes of the first entries of a folder; not all, as this is done while the clock runs."""
+    total, seen, folders = 0, 0, [folder]
+    while folders and seen < MAX_COUNTED:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    seen += 1
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except OSError:  # gone meanwhile, or its path is too long to be named
+            continue
     return total
 
 
