@@ -188,6 +188,7 @@ class Landlock:
         version = linux.landlock_version()
         missing = [
             "jobs see the machine's process ids",
+            "no sockets, not even to oneself, and no locks or pools of multiprocessing (/dev/shm)",
             "memory, processes and disk are watched every 25 ms, not walled",
         ]
         if version < 6:

@@ -5,7 +5,6 @@ import json
 import pytest
 
 
-
 def mbpp_row(number):
     """A function that adds its row's number; numbers are those of all four splits."""
     return {

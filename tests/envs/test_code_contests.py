@@ -85,12 +85,27 @@ def test_the_limits_of_a_row(columns, limits):
     assert contest_task({"problem": "?", "tests": PAIRS, **columns}).info["limits"] == limits
 
 
-def test_a_rows_time_limit_holds(tmp_path):
-    row = {"problem": "?", "tests": PAIRS, "split": "train", "time_limit_s": 0.3}
-    env = make(tmp_path / "own.jsonl", row)
+BUSY = """```python
+import time
+while time.process_time() < 1.5: pass
+print(int(input()) + 1)
+```"""
+
+
+@pytest.mark.parametrize(
+    ("row_s", "options", "status"),
+    [
+        (0.3, {}, "over_limit"),
+        (None, {"limits": {"cpu_s": 0.3}}, "over_limit"),
+        (0.3, {"limits": {"cpu_s": 5}}, "correct"),
+    ],
+)
+def test_the_time_limit_is_the_options_or_else_the_rows(tmp_path, row_s, options, status):
+    row = {"problem": "?", "tests": PAIRS[:1], "split": "train"}
+    row |= {} if row_s is None else {"time_limit_s": row_s}
+    env = make(tmp_path / "own.jsonl", row, **options)
     env.reset(seed=0)
-    info = env.step("```python\nwhile True: pass\n```")[4]
-    assert info["score"].status == "over_limit"
+    assert env.step(BUSY)[4]["score"].status == status
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

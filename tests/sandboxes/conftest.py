@@ -81,6 +81,7 @@ class ServedSandbox:
             stderr=self.log,
             env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
+        self.owner = self.server.pid
         try:
             url = self._url()
             self.client = rl_sandboxes.make("remote", url=url, token="test-token")

@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -65,20 +67,16 @@ def mounts():
     return sorted(place for line in lines if "/docker/" not in (place := line.split()[4]))
 
 
-def groups():
-    """Our control groups."""
-    found = []
-    for root in Path("/sys/fs/cgroup").glob("*/agent-rl-sandboxes"):
-        found += [
-            str(path.relative_to("/sys/fs/cgroup")) for path in root.iterdir() if path.is_dir()
-        ]
-    return sorted(name for name in found if f"/{os.getpid()}-" in name)
+def groups(owner):
+    """Control groups that a process made."""
+    found = Path("/sys/fs/cgroup").glob(f"*/agent-rl-sandboxes/{owner}-*")
+    return sorted(str(path) for path in found)
 
 
-def files():
-    """Entries of the folders for temporary files that are ours or look like a sandbox's."""
+def files(owner):
+    """Entries of the folders for temporary files that a process made."""
     names = [entry.path for place in PLACES if Path(place).is_dir() for entry in os.scandir(place)]
-    return sorted(name for name in names if "agent-rl" in name or "/mk" in name)
+    return sorted(name for name in names if f"/agent-rl-sandbox-{owner}-" in name)
 
 
 def descriptors():
@@ -107,38 +105,34 @@ def children():
     return sorted(found - {os.getpid()})
 
 
-STATE = {
-    "mounts": mounts,
-    "control groups": groups,
-    "files": files,
-    "descriptors": descriptors,
-    "children": children,
-}
+STATE = {"mounts": mounts, "descriptors": descriptors, "children": children}
+MADE = {"control groups": groups, "files": files}
 
 
 @pytest.fixture(scope="module")
 def soaked(back_end):
-    """The state before the sandbox was made, after the jobs, and after it was closed."""
+    """What was there before the sandbox was made, after the jobs, and after it was closed."""
     mark = new_mark()
     make_or_skip(back_end).close()  # what stays of the first use of a library is not the jobs'
     before = {name: look() for name, look in STATE.items()}
     sandbox = make_or_skip(back_end)
+    owner = getattr(sandbox, "owner", os.getpid())
     try:
         sandbox.run(Job.program("print(1)"))
         names, made = jobs(mark)
         results = sandbox.run_many(made)
         living = marked_processes(mark)
-        open_after = {name: look() for name, look in STATE.items()}
+        mounted = mounts()
     finally:
         sandbox.close()
-    closed = {name: look() for name, look in STATE.items()}
     return {
         "mark": mark,
         "named": list(zip(names, results, strict=True)),
         "living": living,
+        "mounted": mounted,
         "before": before,
-        "open": open_after,
-        "closed": closed,
+        "after": {name: look() for name, look in STATE.items()},
+        "made": {name: look(owner) for name, look in MADE.items()},
     }
 
 
@@ -161,20 +155,33 @@ def test_no_process_of_a_job_lives_after_the_results(soaked):
 
 def test_no_file_of_a_job_is_on_the_host(soaked):
     places = [place for place in PLACES if Path(place).is_dir()]
-    found = [
-        os.path.join(folder, name)
-        for place in places
-        for folder, _, names in os.walk(place)
-        for name in names
-        if name == soaked["mark"]
-    ]
-    assert found == []
+    words = ["find", *places, "-name", soaked["mark"]]
+    assert subprocess.run(words, capture_output=True, text=True, check=False).stdout == ""
 
 
 def test_no_mount_is_left_even_before_it_is_closed(soaked):
-    assert soaked["open"]["mounts"] == soaked["before"]["mounts"]
+    assert soaked["mounted"] == soaked["before"]["mounts"]
 
 
 @pytest.mark.parametrize("what", STATE)
-def test_nothing_is_left_after_it_is_closed(soaked, what):
-    assert soaked["closed"][what] == soaked["before"][what]
+def test_all_is_as_before_after_it_is_closed(soaked, what):
+    assert soaked["after"][what] == soaked["before"][what]
+
+
+@pytest.mark.parametrize("what", MADE)
+def test_nothing_that_it_made_is_left(soaked, what):
+    assert soaked["made"][what] == []
+
+
+def test_no_container_is_left(soaked, back_end):
+    if back_end != "docker":
+        pytest.skip("it makes none")
+    client = pytest.importorskip("docker").from_env()
+    label = f"agent-rl.owner.pid={os.getpid()}"
+    deadline = time.monotonic() + 10  # the daemon removes what has ended in its own time
+    while left := client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    client.close()
+    assert [container.status for container in left] == []

@@ -26,7 +26,7 @@ from rl_sandboxes.types import Call, Job, Limits, SandboxError
 
 ROOT = Path(rl_sandboxes.__file__).parents[1]
 LEVELS = ("namespaces", "landlock")
-LONG = 30
+LONG = 15
 """Seconds after which a test that waits has failed."""
 
 
@@ -277,6 +277,7 @@ def test_another_failure_never_lowers_the_level(bwrap, monkeypatch, body):
 
 def test_a_bubblewrap_that_hangs_is_given_up(bwrap, monkeypatch):
     monkeypatch.setattr("rl_sandboxes.launch._START_S", 0.5)
+    monkeypatch.setattr("rl_sandboxes.launch._LEAVE_S", 0.1)
     bwrap("exec sleep 1000")
     before = descendants(os.getpid())
     refused = []
@@ -331,9 +332,9 @@ def test_the_host_s_settings_for_python_do_not_reach_the_worker(name):
     assert run_python(code).stdout.strip() == "42"
 
 
-def run_python(code, *words):
+def run_python(code):
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *words],
+        [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         timeout=120,
@@ -399,31 +400,31 @@ def test_each_worker_has_one_job_at_a_time():
         assert len(descendants(os.getpid()) - before) <= 2
 
 
-def test_a_job_whose_worker_is_killed_is_run_again(sandbox, monkeypatch):
+def children():
+    return {(p, s) for p, s in descendants(os.getpid()) if (stat_of(p) or (0,))[0] == os.getpid()}
+
+
+def test_a_job_whose_worker_is_killed_is_run_again(level, monkeypatch):
     """The worker dies with the job in its hands; the caller notices nothing."""
-    before, real = descendants(os.getpid()), StreamWorker.request
-    sandbox.run(Job.shell("true"))
-    kills = []
+    others, real = children(), StreamWorker.request
+    lost = []
 
     def request(self, frame, timeout_s):
-        if kills:
+        if frame.get("op") != "job" or lost:
             return real(self, frame, timeout_s)
-        until = time.monotonic() + timeout_s
+        idle, until = descendants(os.getpid()), time.monotonic() + timeout_s
         self.send(pack(frame), until)
-        assert wait_until(lambda: descendants(os.getpid()) - before)
-        kills.extend(pid for pid, _ in children() if (pid, _) not in before)
-        for pid in kills:
+        assert wait_until(lambda: descendants(os.getpid()) - idle)
+        for pid, _ in children() - others:
+            lost.append(pid)
             os.kill(pid, signal.SIGKILL)
         return self.receive(until)
 
     monkeypatch.setattr(StreamWorker, "request", request)
-    result = sandbox.run(Job.program("import time; time.sleep(0.2); print(6 * 7)"))
-    assert len(kills) > 0
+    with make(level) as sandbox:
+        result = sandbox.run(Job.program("import time; time.sleep(0.3); print(6 * 7)"))
+    assert len(lost) == 1
     assert (result.error, result.run.stdout) == (None, "42\n")
-
-
-def children():
-    return {(p, s) for p, s in descendants(os.getpid()) if (stat_of(p) or (0,))[0] == os.getpid()}
 
 
 def test_a_job_after_the_worker_was_killed_runs_on_a_fresh_one(level):
@@ -436,13 +437,14 @@ def test_a_job_after_the_worker_was_killed_runs_on_a_fresh_one(level):
 
 
 def test_a_worker_that_is_stopped_is_given_up_and_replaced(level, monkeypatch):
-    monkeypatch.setattr("rl_sandboxes.pool.GRACE_S", -1.5)  # less than no time: 0.5 s in all
+    monkeypatch.setattr("rl_sandboxes.pool.GRACE_S", -1.5)  # 1.5 s in all
+    monkeypatch.setattr("rl_sandboxes.launch._LEAVE_S", 0.1)
     before = descendants(os.getpid())
     with make(level) as sandbox:
         workers = descendants(os.getpid()) - before
         for pid, _ in workers:
             os.kill(pid, signal.SIGSTOP)
-        job = Job.program("print(6 * 7)", limits=Limits(wall_s=4))
+        job = Job.program("print(6 * 7)", limits=Limits(wall_s=2))
         assert sandbox.run(job).run.stdout == "42\n"
         assert alive(workers) == set()
 
@@ -483,6 +485,28 @@ def test_what_a_dead_process_left_is_removed_by_the_next():
     folder.mkdir()
     make("landlock").close()
     assert not folder.exists()
+
+
+def test_a_left_folder_may_be_as_deep_as_a_job_could_make_it():
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    folder = Path(tempfile.gettempdir()) / f"agent-rl-sandbox-{dead.pid}-deep"
+    folder.mkdir()
+    make_deep = "import os\nfor _ in range(1100): os.mkdir('d'); os.chdir('d')"
+    subprocess.run([sys.executable, "-c", make_deep], cwd=folder, check=True)
+    try:
+        make("landlock").close()
+        assert not folder.exists()
+    finally:
+        subprocess.run(["rm", "-rf", folder], check=True)
+
+
+def test_a_job_that_makes_deep_folders_is_cleaned_up_after(sandbox):
+    code = "import os\nfor _ in range(1100): os.mkdir('d'); os.chdir('d')"
+    assert sandbox.run(Job.program(code, limits=Limits(wall_s=30))).status == "ok"
+    assert printed(sandbox, "import os; print(os.listdir())") == "['main.py']"
+    sandbox.close()
+    assert left_folders() == []
 
 
 def test_what_a_living_process_uses_is_left_alone():

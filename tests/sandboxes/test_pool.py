@@ -590,13 +590,23 @@ def test_a_spare_is_started_ahead(make):
     assert [len(worker.frames) for worker in fakes.started] == [1, 0]
 
 
-def test_a_spare_takes_the_place_of_a_lost_worker(make):
-    fakes = Fakes(honest, Lost())
+def test_a_spare_takes_the_place_of_a_tainted_worker(make):
+    fakes = Fakes(lambda frame: {**honest(frame), "tainted": True})
     sandbox = make(fakes, spare=1)
     sandbox.run(program("a"))
     fakes.wait_for(2)
     sandbox.run(program("b"))
-    assert [[code_of(f) for f in w.frames] for w in fakes.started[:2]] == [["a", "b"], ["b"]]
+    assert [[code_of(f) for f in w.frames] for w in fakes.started[:2]] == [["a"], ["b"]]
+
+
+def test_after_a_loss_the_spares_are_not_trusted(make):
+    fakes = Fakes(honest, Lost())
+    sandbox = make(fakes, spare=1)
+    sandbox.run(program("a"))
+    fakes.wait_for(2)
+    assert sandbox.run(program("b")).status == "ok"
+    assert fakes.started[1].killed.wait(LONG)
+    assert fakes.started[1].frames == []
 
 
 def test_a_spare_that_could_not_be_started_costs_a_try_and_no_more(make):

@@ -309,8 +309,10 @@ JSON = st.recursive(
     | st.text(max_size=8)
     | st.binary(max_size=8).map(b64)
     | st.sampled_from([*RUN_STATUSES, "sandbox_error", b64(b'{"value": 1}'), b64(b"{}")]),
-    lambda item: st.lists(item, max_size=3)
-    | st.dictionaries(st.text(max_size=3) | st.sampled_from(sorted(seen())), item, max_size=3),
+    lambda item: (
+        st.lists(item, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.sampled_from(sorted(seen())), item, max_size=3)
+    ),
     max_leaves=10,
 )
 SAID = st.dictionaries(

@@ -79,7 +79,9 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
 
 
 def test_importing_the_package_imports_no_back_end():
-    code = "import sys, rl_sandboxes; print([n for n in sys.modules if n.startswith('rl_sandboxes.')])"
+    code = (
+        "import sys, rl_sandboxes; print([n for n in sys.modules if n.startswith('rl_sandboxes.')])"
+    )
     names = run_python(code).stdout
     for name in ("local", "docker_backend", "remote", "pool", "stream"):
         assert f"'rl_sandboxes.{name}'" not in names
@@ -183,7 +185,10 @@ first = registry.shared("fake")
 
 def test_a_process_closes_what_it_shares_when_it_ends():
     done = run_python(_FAKE)
-    assert (done.stdout.split("\n"), done.stderr) == (["made in parent", "closed in parent", ""], "")
+    assert (done.stdout.split("\n"), done.stderr) == (
+        ["made in parent", "closed in parent", ""],
+        "",
+    )
 
 
 def test_a_forked_process_makes_and_closes_its_own():

@@ -307,7 +307,9 @@ def test_the_kernel_makes_sockets_of_known_families_alone(here, family, said):
 
 
 def test_the_kernel_lets_no_clone_into_a_namespace(here):
-    calls = [[name, here["clone"], [flag | SIGCHLD, 0, 0, 0, 0]] for name, flag in NAMESPACES.items()]
+    calls = [
+        [name, here["clone"], [flag | SIGCHLD, 0, 0, 0, 0]] for name, flag in NAMESPACES.items()
+    ]
     assert kernel_says(calls) == dict.fromkeys(NAMESPACES, "EPERM")
 
 

@@ -59,6 +59,7 @@ class UserSandbox:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        self.owner = self._process.pid
         try:
             self._key = self.call(0, "make", (name,), options)
         except BaseException:

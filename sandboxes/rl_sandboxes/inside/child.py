@@ -5,6 +5,7 @@ Whatever is said from here is the code's own word: values for the host to compar
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import atexit
 import contextlib
 import json
@@ -108,7 +109,7 @@ def become_python() -> None:
     sys.stdout = _opened(1, "w", "surrogateescape")
     sys.stderr = _opened(2, "w", "backslashreplace", buffering=1)
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)  # without signal's enumerations
     sys.argv = [FILE]
     random.seed(0)  # the same answer to the same question
 

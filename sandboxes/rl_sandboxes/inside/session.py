@@ -100,7 +100,7 @@ class Session:
         if verdict is not None and not run.done:
             note = self._interrupt(run, before)
         report = run.report(verdict, note)
-        if not self.shell.alive():
+        if not self.shell.alive() or run.cut_off:
             report["note"] = note or "the session's state ended; a new one was started"
             self._renew_shell()
         return {"run": report}
@@ -120,6 +120,7 @@ class Session:
         return "the command was ended and with it the session's state; a new one was started"
 
     def _renew_shell(self) -> None:
+        send(self.shell.pid, signal.SIGKILL)
         self.shell.close()
         self.shell = self._new_shell()
 

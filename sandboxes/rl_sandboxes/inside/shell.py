@@ -7,6 +7,7 @@ which holds the output open is not waited for.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -29,6 +30,7 @@ _FIRST_LOOK_S = 0.01
 _LOOK_S = 0.025
 _ANSWER_S = 5.0
 _MAX_SAID = 4096
+_F_SETPIPE_SZ = 1031  # a name of Python's from 3.10 on
 
 
 class RefusedError(Exception):
@@ -59,6 +61,8 @@ class Shell:
             os.close(fd)
         for fd in (self.commands, self.status, self.out, self.err):
             os.set_blocking(fd, False)
+        for fd in (self.out, self.err):  # small, so that a flood from behind pushes little out
+            fcntl.fcntl(fd, _F_SETPIPE_SZ, 8192)
         self.pidfd = os.pidfd_open(self.pid)
 
     def _become(self, null: int, out: int, err: int, commands: int, status: int) -> NoReturn:
@@ -240,7 +244,7 @@ class Command:
         closed = []
         for tap in self.taps:
             if tap.fd in ready:
-                tap.drain()
+                tap.drain(rounds=1)  # then look for the end: what others write goes on
                 if not tap.open:
                     closed.append(tap.fd)
         return closed
@@ -252,7 +256,7 @@ class Command:
             return False
         for tap in self.taps:
             if tap.open:
-                tap.drain()
+                tap.drain(rounds=1)
         return True
 
     def _read_status(self) -> bytes:
@@ -295,6 +299,11 @@ class Command:
             "n_left": 0,
             "note": note,
         }
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the shell lost the descriptors that its output goes to."""
+        return not all(tap.open for tap in self.taps)
 
     def _exit_code(self) -> int | None:
         """As the shell said; 1 if it did not, None for what is no code."""
