@@ -233,7 +233,7 @@ def _remove(folder: Path) -> None:
     from rl_sandboxes.inside import files  # noqa: PLC0415 - it wants Linux
 
     with contextlib.suppress(OSError):
-        files.empty(str(folder))
+        files.empty(str(folder), timeout_s=60.0)
         folder.rmdir()
 
 

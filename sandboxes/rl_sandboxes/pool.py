@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import os
-import queue
 import threading
 import time
 from collections import deque
@@ -81,9 +80,7 @@ class WorkerPool:
         self._guarantees = guarantees
         self._spares: deque[Future[Worker]] = deque()
         self._n_spare = spare
-        self._slots: queue.LifoQueue[_Slot] = queue.LifoQueue()
-        for _ in range(size):
-            self._slots.put(_Slot())
+        self._slots = _Slots(size)
         self._workers: set[Worker] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -136,12 +133,12 @@ class WorkerPool:
 
     def _run(self, frame: dict[str, Any], job: Job, asked: float, cancel: _Cancel) -> Result:
         self._refuse_if_closed()
-        slot = self._slots.get()
+        slot = self._slots.take()
         try:
             queued = time.monotonic() - asked
             return self._attempts(slot, frame, job, queued, cancel)
         finally:
-            self._slots.put(slot)
+            self._slots.give_back(slot)
 
     def _attempts(
         self, slot: _Slot, frame: dict[str, Any], job: Job, queued: float, cancel: _Cancel
@@ -251,6 +248,30 @@ class _Slot:
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
+
+
+class _Slots:
+    """The slots of a pool, handed to whoever has waited longest."""
+
+    def __init__(self, size: int) -> None:
+        self._lock = threading.Lock()
+        self._free = [_Slot() for _ in range(size)]
+        self._waiting: deque[Future[_Slot]] = deque()
+
+    def take(self) -> _Slot:
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+            turn: Future[_Slot] = Future()
+            self._waiting.append(turn)
+        return turn.result()
+
+    def give_back(self, slot: _Slot) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set_result(slot)
+            else:
+                self._free.append(slot)
 
 
 class _Cancel:

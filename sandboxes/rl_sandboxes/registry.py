@@ -18,8 +18,17 @@ BACKENDS = {
     "remote": "rl_sandboxes.remote:RemoteSandbox",
 }
 _shared: dict[str, Sandbox] = {}
-_owner = 0
 _lock = threading.Lock()
+
+
+def _forget_after_fork() -> None:
+    """What the parent made is the parent's to use and to close."""
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _lock = threading.Lock()
+    _shared.clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def make(name: str = "local", **options: Any) -> Sandbox:
@@ -52,25 +61,20 @@ def shared(spec: str | Mapping[str, Any] | Sandbox = "local") -> Sandbox:
     Raises:
         SandboxError: As for :func:`make`.
     """
-    global _owner  # noqa: PLW0603 - one store per process
     if not isinstance(spec, str | Mapping):
         return spec
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     key = json.dumps(options, sort_keys=True, default=str)
     with _lock:
-        if _owner != os.getpid():
-            _shared.clear()  # another process's, to close there
-            _owner = os.getpid()
-            atexit.register(close_shared)
         if key not in _shared:
             _shared[key] = make(options.pop("name", "local"), **options)
         return _shared[key]
 
 
+@atexit.register
 def close_shared() -> None:
     """Close what :func:`shared` made in this process."""
     with _lock:
-        if _owner == os.getpid():
-            for sandbox in _shared.values():
-                sandbox.close()
-            _shared.clear()
+        for sandbox in _shared.values():
+            sandbox.close()
+        _shared.clear()

@@ -8,6 +8,7 @@ import errno
 import itertools
 import os
 import stat
+import time
 from collections.abc import Mapping, Sequence
 
 from . import frames, linux
@@ -126,12 +127,13 @@ def counted(folder: str) -> int:
     return total
 
 
-def empty(folder: str) -> bool:
+def empty(folder: str, timeout_s: float = 2.0) -> bool:
     """Delete what is in a folder, however deep and whatever its modes; False if some stays."""
+    deadline = time.monotonic() + timeout_s
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for name in os.listdir(fd):
-            _delete(fd, name)
+            _delete(fd, name, deadline)
         return not os.listdir(fd)
     except OSError:
         return False
@@ -142,10 +144,12 @@ def empty(folder: str) -> bool:
 _moves = itertools.count()
 
 
-def _delete(parent: int, name: str) -> None:
+def _delete(parent: int, name: str, deadline: float) -> None:
     """Delete an entry. Deep trees are flattened on the way: a folder's own folders move up."""
     queue = [name]
     while queue:
+        if time.monotonic() > deadline:
+            raise TimeoutError
         entry = queue.pop()
         mode = os.stat(entry, dir_fd=parent, follow_symlinks=False).st_mode
         if not stat.S_ISDIR(mode):
