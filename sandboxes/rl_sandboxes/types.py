@@ -67,7 +67,8 @@ class Limits:
             if not number or not 0 < value <= 1_000_000 or (spec.type == "int" and value % 1):
                 kind = "a whole number" if spec.type == "int" else "a number"
                 raise JobError(
-                    f"limit {spec.name} is {value!r:.60}; it must be {kind} above 0 and up to 1,000,000"
+                    f"limit {spec.name} is {value!r:.60}; "
+                    f"it must be {kind} above 0 and up to 1,000,000"
                 )
             if spec.type == "int":
                 object.__setattr__(self, spec.name, int(value))  # 256.0 is as good as 256

@@ -120,3 +120,19 @@ def guarantees(sandbox):
 
 def pytest_report_header():
     return f"bwrap: {shutil.which('bwrap') or 'none'}, docker: {shutil.which('docker') or 'none'}"
+
+
+def pytest_collection_modifyitems(config, items):
+    """What a remote server's own back end is asked already, it is asked again in part only."""
+    few, seen = [], set()
+    for item in items:
+        asked = getattr(getattr(item, "callspec", None), "params", {})
+        if asked.get("back_end") == "remote" and "row" in asked:
+            row = asked["row"]
+            key = (item.originalname, row["category"])
+            if key in seen and not row["id"].startswith("s-"):  # the sample's are all played
+                few.append(item)
+            seen.add(key)
+    left_out = set(map(id, few))
+    config.hook.pytest_deselected(items=few)
+    items[:] = [item for item in items if id(item) not in left_out]

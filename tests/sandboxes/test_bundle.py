@@ -1,4 +1,4 @@
-"""The runner's sources reach an interpreter that has nothing of ours, and it says that it is ready."""
+"""The runner's sources reach an interpreter that has nothing of ours, and it is ready."""
 
 import importlib.util
 import json

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 
 import pytest
 
@@ -124,6 +125,29 @@ def test_time_is_measured(sandbox):
 def test_an_argument_that_is_no_plain_data_is_the_callers_error(sandbox):
     with pytest.raises(JobError, match="plain data"):
         sandbox.run(Job.call(ECHO, "f", [Call((object(),))]))
+
+
+def test_no_caller_is_starved(sandbox, back_end):
+    """Callers that come back at once must not overtake one that waits."""
+    if back_end == "local-as-ordinary-user":
+        pytest.skip("what stands between takes one call at a time")
+    others = []
+
+    def repeat():
+        while len(others) < 200:
+            sandbox.run(Job.program("pass"))
+            others.append(1)
+
+    threads = [threading.Thread(target=repeat) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        sandbox.run(Job.program("pass"))
+    overtaken = len(others)
+    others += [1] * 200
+    for thread in threads:
+        thread.join()
+    assert overtaken < 100
 
 
 def test_many_runs_in_one_job(sandbox):

@@ -87,7 +87,7 @@ class FakeWorker:
 
 
 class Fakes:
-    """Starts workers; ``answers`` are those to the jobs in the order that they come, then honest."""
+    """Starts workers; ``answers`` are for the jobs in the order that they come, then honest."""
 
     def __init__(self, *answers, plan=None):
         self.answers = list(answers)
@@ -518,7 +518,7 @@ def test_closing_ends_a_job_that_runs(make, threads):
     call = threads.submit(sandbox.run, program())
     assert held.begun.wait(LONG)
     sandbox.close()
-    with pytest.raises(SandboxError, match="sandbox fake was closed|sandbox fake is closed"):
+    with pytest.raises(SandboxError, match=r"^sandbox fake is closed$"):
         call.result(LONG)
     assert [worker.killed.is_set() for worker in fakes.started] == [True]
 
@@ -690,16 +690,16 @@ def test_a_session_of_another_kind_is_refused_before_a_worker_starts(make):
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])
 def test_a_command_needs_time(make, timeout_s):
-    with make(Fakes(plan=opened)).session() as session:
-        with pytest.raises(JobError, match="timeout_s is"):
-            session.run("ls", timeout_s=timeout_s)
+    session = make(Fakes(plan=opened)).session()
+    with pytest.raises(JobError, match="timeout_s is"):
+        session.run("ls", timeout_s=timeout_s)
 
 
 @pytest.mark.parametrize("answer", [{}, {"run": None}, {"run": {"status": "fine"}}, {"run": []}])
 def test_a_session_s_broken_answer_is_our_failure(make, answer):
-    with make(Fakes(opened, answer)).session() as session:
-        with pytest.raises(SandboxError, match="broken"):
-            session.run("ls")
+    session = make(Fakes(opened, answer)).session()
+    with pytest.raises(SandboxError, match="broken"):
+        session.run("ls")
 
 
 # The request.
@@ -719,7 +719,7 @@ def test_an_argument_that_is_no_plain_data_is_the_caller_s_fault(make, way, monk
     fakes = Fakes()
     job = Job.call("def f(x): return x", "f", [Call((object(),))])
     monkeypatch.setitem(globals(), "program", lambda: job)
-    with pytest.raises(JobError, match="an argument of f is no plain data: type builtins.object"):
+    with pytest.raises(JobError, match="an argument of f is no plain data: type builtins"):
         run_by(way, make(fakes))
     assert fakes.started == []
 

@@ -290,9 +290,9 @@ def test_a_file_that_was_not_asked_for_is_not_handed_on(path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"files": None}, {"files": []}, {"files": {"out.txt": 5}}, {"files": {"out.txt": "é"}}]
-    + [{"refused": None}, {"refused": ["out.txt"]}, {"runs": None}, {"runs": {"a": 1}}]
-    + [{"runs": "runs"}, {"runs": [None]}, {"runs": [[]]}, {"runs": 5}],
+    [{"files": files} for files in (None, [], {"out.txt": 5}, {"out.txt": "é"})]
+    + [{"refused": refused} for refused in (None, ["out.txt"], 5)]
+    + [{"runs": runs} for runs in (None, {"a": 1}, "runs", [None], [[]], 5)],
     ids=repr,
 )
 def test_an_answer_of_another_shape_gives_an_error(changes):

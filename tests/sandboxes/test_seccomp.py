@@ -39,7 +39,7 @@ OPENS_THE_KERNEL = """
     perf_event_open personality pidfd_getfd pivot_root process_madvise process_vm_readv
     process_vm_writev ptrace quotactl reboot request_key semget sethostname setns shmget swapon
     syslog umount2 unshare userfaultfd acct settimeofday clock_settime vhangup memfd_secret
-""".split()
+"""
 HONEST = """
     read write openat close mmap munmap mprotect brk futex execve exit exit_group wait4 pipe2 dup3
     getpid clock_gettime nanosleep getrandom statx newfstatat lseek rt_sigaction rt_sigprocmask
@@ -47,7 +47,7 @@ HONEST = """
     epoll_create1 epoll_ctl eventfd2 connect bind listen sendto recvfrom unlinkat mkdirat renameat2
     ftruncate fsync getcwd chdir fchmodat setsid setpgid getrlimit memfd_create timerfd_create
     landlock_create_ruleset close_range copy_file_range
-""".split()
+"""
 SIGNALS = ["kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open"]
 
 
@@ -124,13 +124,13 @@ def test_what_a_processor_lacks_is_not_in_its_headers(machine, numbers):
 
 
 def test_calls_that_open_the_kernel_are_refused(judge, numbers):
-    there = [name for name in OPENS_THE_KERNEL if name in numbers]
+    there = [name for name in OPENS_THE_KERNEL.split() if name in numbers]
     assert {name: judge(numbers[name]) for name in there} == dict.fromkeys(there, "EPERM")
     assert len(there) > 40
 
 
 def test_calls_that_honest_programs_make_are_allowed(judge, numbers):
-    there = [name for name in HONEST if name in numbers]
+    there = [name for name in HONEST.split() if name in numbers]
     assert {name: judge(numbers[name]) for name in there} == dict.fromkeys(there, "allow")
     assert len(there) > 40
 
@@ -339,7 +339,7 @@ seen = []
 thread = threading.Thread(target=lambda: seen.append("thread"))
 thread.start()
 thread.join()
-seen.append(subprocess.run(["sh", "-c", "echo shell"], capture_output=True, text=True).stdout.strip())
+seen.append(subprocess.run(["echo", "shell"], capture_output=True, text=True).stdout.strip())
 with tempfile.TemporaryFile() as file:
     file.write(b"x")
 one, other = socket.socketpair()

@@ -23,6 +23,7 @@ from rl_sandboxes.types import (
 FLOATS = ("wall_s", "cpu_s")
 WHOLE = ("memory_mb", "processes", "disk_mb", "output_kb", "value_kb")
 NO_NUMBER = st.none() | st.booleans() | st.text() | st.binary() | st.lists(st.integers())
+ODD_PATHS = " / /etc/passwd .. ../x a/../b a/.. . ./x a/./b a/ a//b //"  # an empty one too
 OUT_OF_RANGE = st.one_of(
     st.integers(max_value=0),
     st.integers(min_value=1_000_001),
@@ -121,22 +122,7 @@ def test_a_job_that_cannot_be_run_is_refused(make, said):
 
 @pytest.mark.parametrize(
     "path",
-    [
-        "",
-        "/",
-        "/etc/passwd",
-        "..",
-        "../x",
-        "a/../b",
-        "a/..",
-        ".",
-        "./x",
-        "a/./b",
-        "a/",
-        "a//b",
-        "//",
-    ]
-    + ["a\0b", "\ud800", "x" * 256, "é" * 128, "/".join(["ab"] * 400), "a/" + "\udcff"],
+    [*ODD_PATHS.split(" "), "a\0b", "\ud800", "a/\udcff", "x" * 256, "é" * 128, "ab/" * 400 + "a"],
     ids=lambda path: repr(path[:12]),
 )
 @pytest.mark.parametrize("where", ["files", "collect"])
@@ -211,5 +197,5 @@ def test_our_failure_comes_before_all_runs():
 
 
 def test_the_run_of_a_failure_says_the_failure():
-    with pytest.raises(SandboxError, match="^lost$"):
+    with pytest.raises(SandboxError, match=r"^lost$"):
         _ = Result(error="lost").run

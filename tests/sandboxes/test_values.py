@@ -1,6 +1,7 @@
 """Plain data crosses exactly; nothing else crosses, and no tree can do harm."""
 
 import collections
+import contextlib
 import decimal
 import enum
 import math
@@ -58,17 +59,15 @@ def same(one, other):
     """Equal in type and content at every depth; floats by their bits."""
     if type(one) is not type(other):
         return False
-    if isinstance(one, float):
-        return bits(one) == bits(other)
-    if isinstance(one, complex):
-        return same((one.real, one.imag), (other.real, other.imag))
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict):
-        return same(list(one.items()), list(other.items()))
     if isinstance(one, set | frozenset):
         return len(one) == len(other) and all(any(same(a, b) for b in other) for a in one)
-    return one == other
+    if isinstance(one, dict):
+        one, other = list(one.items()), list(other.items())
+    if isinstance(one, complex):
+        one, other = (one.real, one.imag), (other.real, other.imag)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bits(one) == bits(other) if isinstance(one, float) else one == other
 
 
 @settings(deadline=None)
@@ -115,8 +114,7 @@ def liar(base):
 
 @pytest.mark.parametrize(
     "value",
-    [7, 2**70, 1.5, -0.0, 2 - 3j, "text", "\ud800", b"raw", [1, 2], (1, 2), {1}, frozenset({1})]
-    + [{1: 2}],
+    [7, 2**70, 1.5, -0.0, 2 - 3j, "text", "\ud800", b"raw", [1], (1,), {1}, frozenset({1}), {1: 2}],
     ids=repr,
 )
 def test_a_subclass_crosses_as_its_content_and_its_methods_are_not_called(value):
@@ -249,10 +247,8 @@ def test_keys_chosen_to_collide_are_refused(tag):
 @settings(deadline=None)
 @given(JSON | TAGGED)
 def test_no_tree_raises_anything_but_a_refusal(tree):
-    try:
+    with contextlib.suppress(ValueRefused):
         decode(tree)
-    except ValueRefused:
-        pass
 
 
 @settings(deadline=None)
