@@ -112,9 +112,9 @@ class WorkerPool:
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            cancel.set()
             if not future.cancel():
                 with contextlib.suppress(BaseException):
+                    await asyncio.shield(asyncio.to_thread(cancel.set))  # ending may take a while
                     await work
             raise
 
@@ -164,6 +164,9 @@ class WorkerPool:
                 self._discard(slot)
                 self._drop_spares()  # what ended a worker may have ended them
                 failure = str(error)
+            except BaseException:  # an interrupt: the answer that is on its way is nobody's
+                self._discard(slot)
+                raise
         return Result(queue_s=queued, error=f"sandbox {self.name}: {failure}"[:3000])
 
     # Workers.
@@ -173,20 +176,26 @@ class WorkerPool:
         with self._lock:
             ready = self._spares.popleft() if self._spares else None
         try:
-            worker = (ready or self._starters.submit(self._start)).result()
+            worker = (ready or self._start_one()).result()
         except SandboxError:
             if ready is None:
                 raise
-            worker = self._starters.submit(self._start).result()
+            worker = self._start_one().result()
         with self._lock:
             closed = self._closed
             self._workers.add(worker)
             while not closed and len(self._spares) < self._n_spare:
-                self._spares.append(self._starters.submit(self._start))
+                self._spares.append(self._start_one())
         if closed:  # meanwhile
             self._forget(worker)
             self._refuse_if_closed()
         return worker
+
+    def _start_one(self) -> Future[Worker]:
+        try:
+            return self._starters.submit(self._start)
+        except RuntimeError:  # closed meanwhile, or the interpreter is ending
+            raise SandboxError(f"sandbox {self.name} is closed") from None
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -264,7 +273,17 @@ class _Slots:
                 return self._free.pop()
             turn: Future[_Slot] = Future()
             self._waiting.append(turn)
-        return turn.result()
+        try:
+            return turn.result()
+        except BaseException:  # an interrupt: this turn must not swallow a slot
+            with self._lock:
+                if turn.done():
+                    late = turn.result()
+                else:
+                    self._waiting.remove(turn)
+                    raise
+            self.give_back(late)
+            raise
 
     def give_back(self, slot: _Slot) -> None:
         with self._lock:

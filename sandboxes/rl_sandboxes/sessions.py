@@ -68,6 +68,9 @@ class WorkerSession:
             except WorkerLostError as error:
                 self._end()
                 raise SandboxError(f"a session was lost: {error}") from None
+            except BaseException:  # an interrupt: the answer that is on its way is nobody's
+                self._end()
+                raise
             if "failed" in answer or "closed" in answer:
                 self._end()
                 raise SandboxError(f"a session was lost: {answer.get('failed', 'it ended')}")
@@ -92,7 +95,7 @@ class WorkerSession:
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            self._end()
+            await asyncio.shield(asyncio.to_thread(self._end))
             raise
 
     def put(self, path: str, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import queue
+import signal
 import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,8 @@ class FakeWorker:
             step = honest(frame)
         if isinstance(step, Lost):
             raise WorkerLostError("it fell over")
+        if isinstance(step, BaseException):
+            raise step
         return step
 
     def kill(self):
@@ -357,6 +360,24 @@ def test_two_event_loops_use_one_pool_at_once(make, threads):
 # Waiting.
 
 
+def test_whoever_waited_longest_is_next(make, threads):
+    helds = {name: Held() for name in "abc"}
+    sandbox = make(Fakes(plan=lambda frame: helds[code_of(frame)]))
+    calls = []
+    for n, name in enumerate("abc"):
+        calls.append(threads.submit(sandbox.run, program(name)))
+        if n == 0:
+            assert helds["a"].begun.wait(LONG)
+        while len(sandbox._slots._waiting) < n:
+            threading.Event().wait(0.001)
+    helds["a"].release()
+    assert helds["b"].begun.wait(LONG)
+    assert not helds["c"].begun.is_set()
+    helds["b"].release()
+    helds["c"].release()
+    assert [call.result(LONG).status for call in calls] == ["ok"] * 3
+
+
 def test_the_wait_for_a_worker_is_measured_apart(make, threads, monkeypatch):
     now, asked = [100.0], queue.Queue()
 
@@ -485,6 +506,47 @@ def test_a_job_that_ended_is_not_undone_by_a_late_cancel(make):
 
     assert asyncio.run(main()).status == "ok"
     assert not fakes.started[0].killed.is_set()
+
+
+# Interrupts.
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError()], ids=repr)
+def test_a_worker_that_still_owes_an_answer_is_not_handed_on(make, error):
+    """Or the next job would read the answer to this one."""
+    fakes = Fakes(error)
+    sandbox = make(fakes)
+    with pytest.raises(type(error)):
+        sandbox.run(program("first"))
+    assert sandbox.run(program("second")).run.stdout == "second"
+    assert [worker.killed.is_set() for worker in fakes.started] == [True, False]
+
+
+def test_an_interrupt_while_it_waits_takes_no_place_away(make):
+    held, results = Held(), queue.Queue()
+    sandbox = make(Fakes(held))
+
+    def run():
+        results.put(sandbox.run(program()).status)
+
+    def interrupt():
+        while not sandbox._slots._waiting:
+            threading.Event().wait(0.001)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=run, daemon=True).start()
+        assert held.begun.wait(LONG)
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            sandbox.run(program())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    held.release()
+    assert results.get(timeout=LONG) == "ok"
+    threading.Thread(target=run, daemon=True).start()
+    assert results.get(timeout=5) == "ok"
 
 
 # Closing.
@@ -686,6 +748,15 @@ def test_a_session_of_another_kind_is_refused_before_a_worker_starts(make):
     with pytest.raises(JobError, match="bash, python"):
         make(fakes).session("zsh")
     assert fakes.started == []
+
+
+def test_an_interrupt_ends_a_session(make):
+    """Or the next command would read the answer to this one."""
+    fakes = Fakes(opened, KeyboardInterrupt())
+    session = make(fakes).session()
+    with pytest.raises(KeyboardInterrupt):
+        session.run("ls")
+    assert fakes.started[0].killed.is_set()
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])

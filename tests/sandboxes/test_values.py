@@ -199,6 +199,11 @@ def test_a_tree_that_is_far_deeper_is_refused():
         tree = tree["l"].pop()
 
 
+def test_only_integers_that_every_reader_of_json_keeps_are_json_numbers():
+    wide = [2**53 - 1, 1 - 2**53, 2**53, -(2**53)]
+    assert [type(encode(number)) for number in wide] == [int, int, dict, dict]
+
+
 def test_an_integer_of_the_most_bits_comes_back():
     assert decode(encode(1 << (MAX_BITS - 1))) == 1 << (MAX_BITS - 1)
 
@@ -277,6 +282,7 @@ def test_what_a_tree_gives_is_plain_data(tree):
         {"s": "ff"},
         {"b": "0"},
         {"c": [{"f": bits(0.0).hex()}] * 3},
+        {"c": [10**400]},
         {"l": {}},
         {"l": "ab"},
         {"d": [[1]]},
