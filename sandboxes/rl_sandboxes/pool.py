@@ -112,9 +112,11 @@ class WorkerPool:
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
+            worker = cancel.set()
             if not future.cancel():
                 with contextlib.suppress(BaseException):
-                    await asyncio.shield(asyncio.to_thread(cancel.set))  # ending may take a while
+                    if worker is not None:
+                        await asyncio.shield(asyncio.to_thread(worker.kill))  # may take a while
                     await work
             raise
 
@@ -307,11 +309,11 @@ class _Cancel:
             if self._cancelled and worker is not None:
                 worker.kill()
 
-    def set(self) -> None:
+    def set(self) -> Worker | None:
+        """Mark it; the worker that is at it, to be ended."""
         with self._lock:
             self._cancelled = True
-            if self._worker is not None:
-                self._worker.kill()
+            return self._worker
 
     def is_set(self) -> bool:
         return self._cancelled

@@ -26,8 +26,18 @@ def read_answer(job: Job, answer: dict[str, Any], queue_s: float) -> Result:
         runs = tuple(read_run(run, call=job.kind == "call") for run in answer["runs"])
         files = {path: base64.b64decode(data) for path, data in answer["files"].items()}
         refused = {path: str(why)[:_MAX_TEXT] for path, why in answer["refused"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        return Result(queue_s=queue_s, error=f"a worker's answer is broken: {error!r:.200}")
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        return Result(
+            queue_s=queue_s,
+            error=f"a worker's answer is broken: {type(error).__name__}: {error!s:.200}",
+        )
     if not {*files, *refused} <= set(job.collect):
         return Result(queue_s=queue_s, error="a worker sent files that were not asked for")
     if not 1 <= len(runs) <= job.n_runs or (len(runs) < job.n_runs and not job.stop_early):
