@@ -29,19 +29,17 @@ def available() -> dict[str, Path]:
     return found if usable else {}
 
 
-def make(name: str, owner: int) -> dict[str, Path]:
-    """Groups for one worker, which that user may divide further; empty where that cannot be.
+def make(name: str) -> dict[str, Path]:
+    """Groups for one worker, by controller; empty where that cannot be.
 
     Args:
         name: Begins with this process's id and a hyphen, by which left-overs are found.
-        owner: The user id that the worker's jobs have.
     """
     made: dict[str, Path] = {}
     try:
         for controller, root in available().items():
             folder = root / _FOLDER / name
             folder.mkdir(parents=True)
-            os.chown(folder, owner, owner)
             made[controller] = folder
     except OSError:
         remove(made)
@@ -54,9 +52,6 @@ def remove(groups: Mapping[str, Path]) -> None:
     for folder in groups.values():
         for _ in range(200):
             try:
-                for inner in folder.iterdir():
-                    if inner.is_dir():
-                        inner.rmdir()
                 folder.rmdir()
                 break
             except FileNotFoundError:

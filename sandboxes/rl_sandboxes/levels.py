@@ -54,7 +54,7 @@ class Namespaces:
         number = next(_numbers)
         uid = _user(number)
         root = uid is not None
-        groups = cgroups.make(f"{os.getpid()}-{number}", uid) if uid is not None else {}
+        groups = cgroups.make(f"{os.getpid()}-{number}") if uid is not None else {}
         config = {
             "shared": False,
             "work": "/work",
@@ -90,7 +90,7 @@ class Namespaces:
             files="own root: /usr and the interpreter, read only",
             processes="pid namespace for each job",
             fresh="processes, memory, working folder, /tmp, /dev/shm: for each run",
-            memory="control group for each run"
+            memory="control group of the worker, set for each run"
             if groups
             else "watched every 25 ms, address space 4x",
             process_limit="control group for each run" if groups else "user namespace for each job",

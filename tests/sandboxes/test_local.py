@@ -322,6 +322,17 @@ def test_the_host_s_environment_is_not_visible(level, monkeypatch):
     assert names == [*wanted.split(), "TMPDIR"]
 
 
+def test_no_process_of_a_worker_holds_the_host_s_environment(level, monkeypatch):
+    """A job may find a way to look at its worker, or at bubblewrap."""
+    monkeypatch.setenv("AGENT_RL_TEST_SECRET", "do-not-tell")
+    before = descendants(os.getpid())
+    with make(level):
+        started = descendants(os.getpid()) - before
+        held = [Path(f"/proc/{pid}/environ").read_bytes() for pid, _ in started]
+    assert len(held) > 0
+    assert [environment for environment in held if b"do-not-tell" in environment] == []
+
+
 @pytest.mark.parametrize("name", ["PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "LD_PRELOAD"])
 def test_the_host_s_settings_for_python_do_not_reach_the_worker(name):
     code = f"import os, rl_sandboxes; os.environ[{name!r}] = '/no/such/place'\n"
@@ -333,7 +344,7 @@ def test_the_host_s_settings_for_python_do_not_reach_the_worker(name):
 
 def run_python(code):
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-W", "ignore:This process", "-c", code],
         capture_output=True,
         text=True,
         timeout=120,
@@ -490,9 +501,10 @@ def test_a_left_folder_may_be_as_deep_as_a_job_could_make_it():
     dead = subprocess.Popen(["true"])
     dead.wait()
     folder = Path(tempfile.gettempdir()) / f"agent-rl-sandbox-{dead.pid}-deep"
-    folder.mkdir()
+    made = Path(tempfile.mkdtemp(dir=tempfile.gettempdir()))
     make_deep = "import os\nfor _ in range(1100): os.mkdir('d'); os.chdir('d')"
-    subprocess.run([sys.executable, "-c", make_deep], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-c", make_deep], cwd=made, check=True)
+    made.rename(folder)  # from now on whoever starts a sandbox may remove it
     try:
         make("landlock").close()
         assert not folder.exists()

@@ -159,7 +159,7 @@ def test_after_closing_a_new_one_is_made():
 
 def run_python(code):
     return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
+        [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore:This process", "-c", code],
         capture_output=True,
         text=True,
         timeout=120,

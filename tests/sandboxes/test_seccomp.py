@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import platform
@@ -74,6 +75,7 @@ def decide(program, number, *arguments, arch=ARCH["x86_64"]):
     return errno.errorcode[k & 0xFFFF]
 
 
+@functools.cache
 def header(machine):
     """Numbers of calls by name, from this machine's kernel headers."""
     for path in Path("/usr/include").glob(f"**/{HEADERS[machine]}"):

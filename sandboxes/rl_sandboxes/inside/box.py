@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import resource
 import signal
@@ -15,6 +14,18 @@ from . import files, linux
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
+
+
+_GROUP_FILES = {
+    "memory": (
+        "memory.limit_in_bytes",
+        "memory.memsw.limit_in_bytes",
+        "memory.max_usage_in_bytes",
+        "memory.oom_control",
+    ),
+    "pids": ("pids.max", "pids.events"),
+}
+_OWN_BYTES, _OWN_PROCESSES = 20 << 20, 2  # the fork server and a supervisor
 
 
 class Rules:
@@ -57,90 +68,53 @@ class Rules:
 
 
 class Cgroups:
-    """Version-1 control groups for memory and processes, made for each run.
+    """The worker's version-1 control groups for memory and processes.
 
-    The folders belong to this worker; they are opened and then hidden from the job.
+    The fork server joins them when it starts, and all that it forks is in them: to move a process
+    for each run would cost a grace period of the kernel's, milliseconds. The files are opened as
+    root; a job has neither the descriptors nor a way to the folders.
     """
 
     def __init__(self, folders: Mapping[str, str]) -> None:
-        self._parents = {kind: os.open(path, os.O_PATH) for kind, path in folders.items()}
-        self.joins: list[int] = []  # a process that writes 0 here is in the group
-        self._made: list[tuple[str, int, str, int]] = []  # kind, parent, name, group
+        self._files: dict[str, int] = {}
+        self._set = (0, 0)
+        for kind, folder in folders.items():
+            with open(f"{folder}/cgroup.procs", "w") as file:
+                file.write("0")
+            for name in _GROUP_FILES[kind]:
+                with contextlib.suppress(FileNotFoundError):  # no account of swap
+                    self._files[name] = os.open(f"{folder}/{name}", os.O_RDWR)
 
-    def begin(self, limits: Mapping[str, float], name: str) -> None:
-        """Make the groups of a run."""
-        self.joins, self._made = [], []
-        for kind, parent in self._parents.items():
-            name = _new_folder(parent, name)
-            group = os.open(name, os.O_PATH, dir_fd=parent)
-            self._made.append((kind, parent, name, group))
-            if kind == "memory":
-                size = str(int(limits["memory_mb"]) << 20)
-                self._write(group, "memory.limit_in_bytes", size)
-                self._write(group, "memory.memsw.limit_in_bytes", size)
-            else:
-                self._write(group, "pids.max", str(int(limits["processes"])))
-            self.joins.append(os.open("cgroup.procs", os.O_WRONLY, dir_fd=group))
+    def begin(self, limits: Mapping[str, float]) -> None:
+        """Set the limits of a run, and forget the highest point of the one before."""
+        wanted = (int(limits["memory_mb"]), int(limits["processes"]))
+        if wanted != self._set:
+            size = (wanted[0] << 20) + _OWN_BYTES
+            for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") * 2:
+                with contextlib.suppress(OSError):  # the first may be above the second, for now
+                    self._write(name, size)
+            self._write("pids.max", wanted[1] + _OWN_PROCESSES)
+            self._set = wanted
+        self._write("memory.max_usage_in_bytes", 0)
 
-    def _group(self, kind: str) -> int | None:
-        return next((made[3] for made in self._made if made[0] == kind), None)
+    def _write(self, name: str, number: int) -> None:
+        if name in self._files:
+            os.pwrite(self._files[name], str(number).encode(), 0)
 
-    def _write(self, group: int, name: str, text: str) -> None:
-        try:
-            fd = os.open(name, os.O_WRONLY, dir_fd=group)
-        except FileNotFoundError:
-            return  # no account of swap
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
-
-    def _read(self, kind: str, name: str) -> str:
-        group = self._group(kind)
-        if group is None:
-            return ""
-        fd = os.open(name, os.O_RDONLY, dir_fd=group)
-        try:
-            return os.read(fd, 4096).decode()
-        finally:
-            os.close(fd)
+    def _read(self, name: str) -> str:
+        return os.pread(self._files[name], 4096, 0).decode() if name in self._files else ""
 
     def out_of_memory(self) -> int:
         """How many processes the kernel has ended for memory."""
-        return _counter(self._read("memory", "memory.oom_control"), "oom_kill")
+        return _counter(self._read("memory.oom_control"), "oom_kill")
 
     def refused_processes(self) -> int:
         """How often a fork was refused."""
-        return _counter(self._read("pids", "pids.events"), "max")
+        return _counter(self._read("pids.events"), "max")
 
     def peak(self) -> int:
-        """Bytes at the highest point."""
-        return int(self._read("memory", "memory.max_usage_in_bytes") or 0)
-
-    def end(self) -> None:
-        """Remove the groups; their processes are gone."""
-        for fd in self.joins:
-            os.close(fd)
-        for _, parent, name, group in self._made:
-            os.close(group)
-            for _ in range(50):
-                try:
-                    os.rmdir(name, dir_fd=parent)
-                    break
-                except OSError:
-                    time.sleep(0.002)
-        self.joins, self._made = [], []
-
-
-def _new_folder(parent: int, name: str) -> str:
-    """Make a group; under another name where an old one would not go, with its counters."""
-    for number in itertools.count():
-        try:
-            os.mkdir(f"{name}-{number}", dir_fd=parent)
-            return f"{name}-{number}"
-        except FileExistsError:
-            continue
-    raise AssertionError
+        """Bytes at the highest point, the runner's own included."""
+        return int(self._read("memory.max_usage_in_bytes") or 0)
 
 
 def _counter(text: str, name: str) -> int:

@@ -44,10 +44,7 @@ def confine(rules: Rules, limits: Mapping[str, float]) -> None:
     """Lower this process for good: limits, rights, system calls; then go to its folder."""
     linux.set_dumpable(True)  # so that its /proc/self is its own, as everywhere
     set_limits(limits, rules.own_user)
-    if rules.cgroups:
-        for join in rules.cgroups.joins:
-            os.write(join, b"0")
-    if rules.shared:
+    if rules.shared or rules.cgroups:
         with open("/proc/self/oom_score_adj", "w") as file:  # be the first to go, not the runner
             file.write("1000")
     if rules.landlock:

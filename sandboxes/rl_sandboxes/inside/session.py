@@ -63,7 +63,7 @@ class Session:
         self.snapshots: dict[int, dict[str, Any]] = {}
         self.numbers = 0
         if box.rules.cgroups:
-            box.rules.cgroups.begin(self.limits, "session")
+            box.rules.cgroups.begin(self.limits)
         self.shell = self._new_shell()
 
     def _new_shell(self) -> Shell:

@@ -19,7 +19,7 @@ from . import child, files, frames, linux
 from .box import Box, Process
 
 FLOOD, FLOOD_BYTES = 256, 16 << 20  # times what is kept, and over this: the writer is ended
-_FIRST_LOOK_S = 0.004
+_FIRST_LOOK_S = 0.01
 _LOOK_S = 0.025
 MAX_KEPT = 64 << 20  # bytes of all runs of a job together
 _BY_SIGNAL = {int(signal.SIGXCPU): "timeout", int(signal.SIGXFSZ): "disk"}
@@ -340,19 +340,15 @@ def run_once(box: Box, job: Mapping[str, Any], given: Any) -> tuple[dict[str, An
     limits = job["limits"]
     files.put_files(box.rules.work, job["files"])
     box.reaped_peak = 0
-    groups = box.rules.cgroups
-    if groups:
-        groups.begin(limits, "run")
+    if box.rules.cgroups:
+        box.rules.cgroups.begin(limits)
     stdin = b"" if job["kind"] == "call" else base64.b64decode(given)
     # Only Python runs say how they ended; a shell has no channel for it.
     run = Supervised(box, limits, stdin, value=job["kind"] != "shell")
     run.start(lambda: begin(job, given))
     run.watch()
     gone = run.end()
-    report = run.report()
-    if groups:
-        groups.end()
-    return report, gone and run.verdict is None and run.n_left == 0
+    return run.report(), gone and run.verdict is None and run.n_left == 0
 
 
 def begin(job: Mapping[str, Any], given: Any) -> NoReturn:
