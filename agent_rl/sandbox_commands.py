@@ -14,6 +14,7 @@ from agent_rl.overrides import parse_overrides, put
 from agent_rl.runs.text import clean, clip
 
 Rows = list[dict[str, Any]]
+_URL = "http://HOST:8765"  # where agent-rl serve-sandbox listens
 
 
 def list_sandboxes(
@@ -51,6 +52,8 @@ def list_sandboxes(
 def _described(name: str, options: dict[str, Any], check: bool) -> dict[str, Any]:
     """One back end: ``error`` is the line that says what to install, or empty."""
     entry: dict[str, Any] = {"name": name, "error": "", "guarantees": {}, "checks": []}
+    if name == "remote" and "url" not in options:
+        return {**entry, "error": f"no server is named: agent-rl sandboxes remote --url {_URL}"}
     if check and name != "remote":  # so that a job meets what the one before it left
         options = {"workers": 1, **options}
     make = functools.partial(rl_sandboxes.make, name, **options)

@@ -47,6 +47,14 @@ def make(name: str) -> dict[str, Path]:
     return made
 
 
+def oom_kills(groups: Mapping[str, Path]) -> int:
+    """How many processes in a worker's groups the kernel has ended for memory."""
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        text = (groups["memory"] / "memory.oom_control").read_text()
+        return int(text.partition("oom_kill ")[2].split()[0])
+    return 0
+
+
 def remove(groups: Mapping[str, Path]) -> None:
     """Remove a worker's groups; its processes are gone or going."""
     for folder in groups.values():

@@ -33,6 +33,7 @@ def launch(
     python: Interpreter,
     config: dict[str, Any],
     clean: Callable[[], None],
+    oom_kills: Callable[[], int] = lambda: 0,
 ) -> StreamWorker:
     """Start a runner, give it its sources and its config, and wait until it is ready.
 
@@ -42,6 +43,7 @@ def launch(
         python: The interpreter.
         config: For the runner; see ``inside.worker.Server``.
         clean: Called once the worker has ended.
+        oom_kills: See ``StreamWorker``.
 
     Raises:
         SandboxError: It does not start; says why, and what to do.
@@ -72,7 +74,7 @@ def launch(
         theirs.close()
         os.close(write_info)
     ended = _End(process, read_info, error, clean)
-    worker = StreamWorker(ours, ended, lambda: _tail(error))
+    worker = StreamWorker(ours, ended, lambda: _tail(error), oom_kills)
     try:
         deadline = time.monotonic() + _START_S
         worker.send(bundle.payload(python.magic), deadline)

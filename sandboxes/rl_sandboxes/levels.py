@@ -77,6 +77,7 @@ class Namespaces:
                 self.python,
                 config,
                 lambda: cgroups.remove(groups),
+                lambda: cgroups.oom_kills(groups),
             )
         except SandboxError:
             cgroups.remove(groups)

@@ -22,6 +22,7 @@ from rl_sandboxes.types import (
     JobError,
     Limits,
     Result,
+    Run,
     SandboxError,
     Session,
 )
@@ -31,7 +32,14 @@ GRACE_S = 10.0
 
 
 class WorkerLostError(Exception):
-    """A worker died, its stream broke, or it did not answer in time: our failure."""
+    """A worker died, its stream broke, or it did not answer in time: our failure.
+
+    Attributes:
+        out_of_memory: The kernel ended something in its walls for memory since the job began, and
+            that is the job's doing: a verdict, and no failure.
+    """
+
+    out_of_memory = False
 
 
 class Worker(Protocol):
@@ -164,6 +172,8 @@ class WorkerPool:
             except (WorkerLostError, SandboxError) as error:
                 self._refuse_if_closed()
                 self._discard(slot)
+                if isinstance(error, WorkerLostError) and error.out_of_memory:
+                    return Result((Run("memory"),) * job.n_runs, queue_s=queued)
                 self._drop_spares()  # what ended a worker may have ended them
                 failure = str(error)
             except BaseException:  # an interrupt: the answer that is on its way is nobody's

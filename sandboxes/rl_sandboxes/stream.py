@@ -22,6 +22,7 @@ class StreamWorker:
         stream: Connected to the runner's standard input and output.
         end: Ends the runner and everything in it.
         describe: What is known of why it ended, for messages.
+        oom_kills: How many of its processes the kernel has ended for memory, so far.
     """
 
     def __init__(
@@ -29,10 +30,13 @@ class StreamWorker:
         stream: socket.socket,
         end: Callable[[], None],
         describe: Callable[[], str] = lambda: "",
+        oom_kills: Callable[[], int] = lambda: 0,
     ) -> None:
         self._stream = stream
         self._end = end
         self._describe = describe
+        self._oom_kills = oom_kills
+        self._oom_kills_before = 0
         self._lock = threading.Lock()
         self._ended = False
         stream.setblocking(False)
@@ -76,6 +80,7 @@ class StreamWorker:
             WorkerLostError: No answer, and there will be none.
         """
         deadline = time.monotonic() + timeout_s
+        self._oom_kills_before = self._oom_kills()
         self.send(pack(frame), deadline)
         return self.receive(deadline)
 
@@ -118,6 +123,8 @@ class StreamWorker:
 
     def _lost(self, what: str) -> WorkerLostError:
         more = self._describe().strip()
-        return WorkerLostError(
+        error = WorkerLostError(
             f"a worker was lost: {what}" + (f" ({more[-1500:]})" if more else "")
         )
+        error.out_of_memory = self._oom_kills() > self._oom_kills_before
+        return error

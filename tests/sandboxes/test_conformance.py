@@ -273,6 +273,12 @@ def test_a_named_back_end_that_is_absent_counts(command, monkeypatch):
     assert command("docker")[0] == 1
 
 
+def test_a_remote_server_must_be_named(command):
+    code, shown = command("remote", "--json")
+    assert code == 1
+    assert "--url" in json.loads(shown.out)[0]["error"]
+
+
 def test_options_belong_to_one_back_end(command, monkeypatch):
     faked(monkeypatch, Broken())
     code, shown = command("local", "docker", "--level", "landlock")

@@ -23,8 +23,8 @@ SandboxChoice = str | Mapping[str, Any] | Sandbox
 DEFAULT_LIMITS = Limits(cpu_s=5.0)
 
 _LOOKS_LIKE_CODE = re.compile(
-    r"\s*(?:#|@\w|(?:async )?def \w+\s*\(|class \w+\s*[:(]|import \w+|from [\w.]+ import |print\(|"
-    r"(?:for|while|if|with|try)\b[^\n]*:\s*\n|[\w, ]+ = |\"\"\")"
+    r"(?:#|@\w|(?:async )?def \w+\s*\(|class \w+\s*[:(]|import \w+|from [\w.]+ import |print\(|"
+    r"(?:for|while|if|with|try)\b[^\n]*:\s*\n|\w[\w, ]{0,99} = |\"\"\")"
 )
 _FUTURE = re.compile(r"^from __future__ import [\w, ]+$", re.MULTILINE)
 _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
@@ -176,7 +176,7 @@ def find_code(completion: str, rule: CodeExtraction, row: Row) -> str | None:
         return None
     found = extraction.code_fence(rest, "python")
     found = extraction.code_fence(rest) if found is None else found
-    if found is None and rule == "final" and _LOOKS_LIKE_CODE.match(rest):
+    if found is None and rule == "final" and _LOOKS_LIKE_CODE.match(rest.lstrip()[:1000]):
         found = rest
     return found if found and found.strip() else None
 

@@ -22,10 +22,11 @@ _GROUP_FILES = {
         "memory.memsw.limit_in_bytes",
         "memory.max_usage_in_bytes",
         "memory.oom_control",
+        "memory.stat",
     ),
     "pids": ("pids.max", "pids.events"),
 }
-_OWN_BYTES, _OWN_PROCESSES = 20 << 20, 2  # the fork server and a supervisor
+_OWN_BYTES, _OWN_PROCESSES = 4 << 20, 2  # on top of what the runner has; it and a supervisor
 
 
 class Rules:
@@ -77,7 +78,6 @@ class Cgroups:
 
     def __init__(self, folders: Mapping[str, str]) -> None:
         self._files: dict[str, int] = {}
-        self._set = (0, 0)
         for kind, folder in folders.items():
             with open(f"{folder}/cgroup.procs", "w") as file:
                 file.write("0")
@@ -86,16 +86,30 @@ class Cgroups:
                     self._files[name] = os.open(f"{folder}/{name}", os.O_RDWR)
 
     def begin(self, limits: Mapping[str, float]) -> None:
-        """Set the limits of a run, and forget the highest point of the one before."""
-        wanted = (int(limits["memory_mb"]), int(limits["processes"]))
-        if wanted != self._set:
-            size = (wanted[0] << 20) + _OWN_BYTES
-            for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") * 2:
-                with contextlib.suppress(OSError):  # the first may be above the second, for now
-                    self._write(name, size)
-            self._write("pids.max", wanted[1] + _OWN_PROCESSES)
-            self._set = wanted
+        """Set the limits of a run, and forget the highest point of the one before.
+
+        What the fork server and the supervisor hold, and what the supervisor may yet take of the
+        run's output, comes on top of what the run may have.
+        """
+        own = _counter(self._read("memory.stat"), "total_rss") + _OWN_BYTES
+        kept = (4 * int(limits["output_kb"]) + 2 * int(limits["value_kb"])) << 10
+        self._limit_memory(own + kept + (int(limits["memory_mb"]) << 20))
+        self._write("pids.max", int(limits["processes"]) + _OWN_PROCESSES)
         self._write("memory.max_usage_in_bytes", 0)
+
+    def relax(self) -> None:
+        """Between runs only our own processes are there, and they may need more."""
+        self._limit_memory(-1)
+
+    def _limit_memory(self, size: int) -> None:
+        first, second = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+        try:
+            self._write(first, size)
+        except OSError:  # above the second one, which must go up before it
+            self._write(second, size)
+            self._write(first, size)
+        else:
+            self._write(second, size)
 
     def _write(self, name: str, number: int) -> None:
         if name in self._files:

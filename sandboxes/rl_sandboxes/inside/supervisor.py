@@ -122,17 +122,17 @@ class Supervised:
         box: The world that it runs in.
         limits: See ``types.Limits``.
         stdin: What it reads.
-        value: Whether it has a channel to say how it ended.
+        value: Bytes of the channel on which it can say how it ended; 0 for no channel.
     """
 
     def __init__(
-        self, box: Box, limits: Mapping[str, float], stdin: bytes = b"", value: bool = False
+        self, box: Box, limits: Mapping[str, float], stdin: bytes = b"", value: int = 0
     ) -> None:
         self.box = box
         self.limits = limits
         keep = int(limits["output_kb"]) << 10
         self.out, self.err = Stream(keep), Stream(keep)
-        self.value = Stream(int(limits["value_kb"]) << 10) if value else None
+        self.value = Stream(value) if value else None
         self.stdin = _memory_file(stdin)
         self.pid = self.pidfd = 0
         self.started = self.deadline = self.wall_s = 0.0
@@ -343,8 +343,9 @@ def run_once(box: Box, job: Mapping[str, Any], given: Any) -> tuple[dict[str, An
     if box.rules.cgroups:
         box.rules.cgroups.begin(limits)
     stdin = b"" if job["kind"] == "call" else base64.b64decode(given)
-    # Only Python runs say how they ended; a shell has no channel for it.
-    run = Supervised(box, limits, stdin, value=job["kind"] != "shell")
+    # A program can say what exception ended it, a call what it returned, a shell nothing.
+    channel = {"call": int(limits["value_kb"]) << 10, "program": 4096, "shell": 0}[job["kind"]]
+    run = Supervised(box, limits, stdin, channel)
     run.start(lambda: begin(job, given))
     run.watch()
     gone = run.end()
