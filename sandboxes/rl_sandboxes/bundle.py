@@ -54,8 +54,11 @@ package.worker.main()
 
 
 def command(python: str) -> list[str]:
-    """The command that starts the runner with an interpreter; it reads :func:`payload` first."""
-    return [python, "-s", "-B", "-c", _BOOTSTRAP]
+    """The command that starts the runner with an interpreter; it reads :func:`payload` first.
+
+    Without ``site``, whose .pth files would load what no job needs; see ``worker.add_site``.
+    """
+    return [python, "-S", "-s", "-B", "-c", _BOOTSTRAP]
 
 
 @cache

@@ -26,7 +26,8 @@ _GROUP_FILES = {
     ),
     "pids": ("pids.max", "pids.events"),
 }
-_OWN_BYTES, _OWN_PROCESSES = 4 << 20, 2  # on top of what the runner has; it and a supervisor
+_MUCH = 256 << 10
+_OWN_BYTES, _OWN_PROCESSES = 8 << 20, 2  # on top of what the runner has; it and a supervisor
 
 
 class Rules:
@@ -78,6 +79,7 @@ class Cgroups:
 
     def __init__(self, folders: Mapping[str, str]) -> None:
         self._files: dict[str, int] = {}
+        self._own = 0
         for kind, folder in folders.items():
             with open(f"{folder}/cgroup.procs", "w") as file:
                 file.write("0")
@@ -85,13 +87,24 @@ class Cgroups:
                 with contextlib.suppress(FileNotFoundError):  # no account of swap
                     self._files[name] = os.open(f"{folder}/{name}", os.O_RDWR)
 
-    def begin(self, limits: Mapping[str, float]) -> None:
+    def warm(self) -> None:
+        """Take note of what the fork server holds, once that is all."""
+        self._own = _counter(self._read("memory.stat"), "total_rss")
+
+    def begin(self, limits: Mapping[str, float], held: int = 0) -> None:
         """Set the limits of a run, and forget the highest point of the one before.
 
         What the fork server and the supervisor hold, and what the supervisor may yet take of the
         run's output, comes on top of what the run may have.
+
+        Args:
+            limits: Of the run.
+            held: Bytes of the job and of its runs so far that the supervisor keeps.
         """
-        own = _counter(self._read("memory.stat"), "total_rss") + _OWN_BYTES
+        own = self._own
+        if held > _MUCH:  # how much it is in memory depends on what it is
+            own = max(own, _counter(self._read("memory.stat"), "total_rss"))
+        own += _OWN_BYTES
         kept = (4 * int(limits["output_kb"]) + 2 * int(limits["value_kb"])) << 10
         self._limit_memory(own + kept + (int(limits["memory_mb"]) << 20))
         self._write("pids.max", int(limits["processes"]) + _OWN_PROCESSES)

@@ -30,6 +30,7 @@ def interpret() -> NoReturn:
         if "freeze" in request:
             _freeze()
             continue
+        os.write(STATUS, b"\n")  # it is read
         _say({"code": run_cell(request["run"], namespace)})
     os._exit(0)
 

@@ -31,8 +31,8 @@ def read_exactly(fd: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def read_frame(fd: int) -> dict[str, Any]:
-    """The next message.
+def read_frame(fd: int) -> tuple[dict[str, Any], int]:
+    """The next message, and its length in bytes.
 
     Raises:
         FrameError: The stream ended, or its length is absurd.
@@ -41,7 +41,7 @@ def read_frame(fd: int) -> dict[str, Any]:
     if size > MAX_FRAME:
         raise FrameError(f"a frame of {size:,} bytes")
     message: dict[str, Any] = json.loads(read_exactly(fd, size))
-    return message
+    return message, size
 
 
 def pack(message: dict[str, Any]) -> bytes:

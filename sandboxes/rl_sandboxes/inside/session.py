@@ -32,7 +32,7 @@ def serve(box: Box, job: Mapping[str, Any], source: int, sink: int) -> None:
     while True:
         session.idle_until(source)
         try:
-            request = frames.read_frame(source)
+            request, _ = frames.read_frame(source)
         except frames.FrameError:
             break
         if request["op"] == "close":
@@ -96,6 +96,10 @@ class Session:
         before = {p.pid for p in self.box.processes()}
         run = Command(self.shell, command, timeout_s)
         verdict = run.wait(time.monotonic() + timeout_s)
+        if verdict is None and not run.taken:  # written to a shell that was about to end
+            self._renew_shell()
+            run = Command(self.shell, command, timeout_s)
+            verdict = run.wait(time.monotonic() + timeout_s)
         note = ""
         if verdict is not None and not run.done:
             note = self._interrupt(run, before)

@@ -22,7 +22,7 @@ from .cells import COMMANDS, ERR, OUT, STATUS
 
 # A command has none of the shell's descriptors, and its own 1 and 2.
 _LOOP = (
-    f'while IFS= read -r -d "" -u {COMMANDS} REPLY; do eval "$REPLY" '
+    f'while IFS= read -r -d "" -u {COMMANDS} REPLY; do echo >&{STATUS}; eval "$REPLY" '
     f"1>&{OUT} 2>&{ERR} {OUT}>&- {ERR}>&- {COMMANDS}<&- {STATUS}>&-; "
     f"printf '{{\"code\":%d}}\\n' $? >&{STATUS}; done"
 )
@@ -251,7 +251,7 @@ class Command:
 
     def _over(self, ready: set[int]) -> bool:
         """Whether the shell said that it is done, or is gone; then the last output is read."""
-        self.done = b"\n" in self.said
+        self.done = self.said.count(b"\n") > 1
         if not self.done and self.shell.pidfd not in ready:
             return False
         for tap in self.taps:
@@ -301,6 +301,11 @@ class Command:
         }
 
     @property
+    def taken(self) -> bool:
+        """Whether the shell said that it read the command: an empty line."""
+        return b"\n" in self.said
+
+    @property
     def cut_off(self) -> bool:
         """Whether the shell lost the descriptors that its output goes to."""
         return not all(tap.open for tap in self.taps)
@@ -310,7 +315,7 @@ class Command:
         if not self.done:
             return 1
         try:
-            return int(json.loads(self.said.splitlines()[0])["code"])
+            return int(json.loads(self.said.splitlines()[1])["code"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from . import child, files, frames, linux
-from .box import Box, Process
+from .box import Box, Process, send
 
 FLOOD, FLOOD_BYTES = 256, 16 << 20  # times what is kept, and over this: the writer is ended
 _FIRST_LOOK_S = 0.01
 _LOOK_S = 0.025
+_FLUSH_S = 0.05
 MAX_KEPT = 64 << 20  # bytes of all runs of a job together
 _BY_SIGNAL = {int(signal.SIGXCPU): "timeout", int(signal.SIGXFSZ): "disk"}
 
@@ -242,6 +243,8 @@ class Supervised:
             _, self.status, usage = os.wait4(self.pid, 0)
             self.box.count(usage)
             self.n_left = self._outlived()
+        elif self.verdict == "timeout" and self.value is not None:
+            self._interrupt()
         if self.verdict is not None or self.n_left or self.box.rules.shared:
             gone = self.box.end_all()
         self.finish()
@@ -260,7 +263,21 @@ class Supervised:
         groups = self.box.rules.cgroups
         return (groups.out_of_memory(), groups.refused_processes()) if groups else (0, 0)
 
+    def _interrupt(self) -> None:
+        """Let Python flush what it had printed, and say where it was; it has no time for more."""
+        send(self.pid, signal.SIGINT)
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        deadline = time.monotonic() + _FLUSH_S
+        while not poll.poll(2) and time.monotonic() < deadline:
+            for stream in self.streams:
+                stream.drain()
+
     def _outlived(self) -> int:
+        try:  # orphans become ours: without children of ours there is nobody
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return 0
         living = self.box.processes()
         self.tasks = max(self.tasks, 1 + len(living))
         return len(living)
@@ -323,7 +340,8 @@ def run_job(box: Box, job: Mapping[str, Any], taint: Callable[[], None]) -> dict
     for number, given in enumerate(job["inputs"]):
         if number and not box.renew_folders(job["limits"]):
             taint()
-        run, clean = run_once(box, job, given) if room > 0 else (UNHEARD, True)
+        held = job["size"] + MAX_KEPT - room
+        run, clean = run_once(box, job, given, held) if room > 0 else (UNHEARD, True)
         runs.append(run)
         room -= len(run["stdout"]) + len(run["stderr"]) + len(run["said"] or "")
         if not clean:
@@ -335,13 +353,15 @@ def run_job(box: Box, job: Mapping[str, Any], taint: Callable[[], None]) -> dict
     return answer
 
 
-def run_once(box: Box, job: Mapping[str, Any], given: Any) -> tuple[dict[str, Any], bool]:
+def run_once(
+    box: Box, job: Mapping[str, Any], given: Any, held: int
+) -> tuple[dict[str, Any], bool]:
     """One run: what was seen, and whether it ended by itself with nothing left behind."""
     limits = job["limits"]
     files.put_files(box.rules.work, job["files"])
     box.reaped_peak = 0
     if box.rules.cgroups:
-        box.rules.cgroups.begin(limits)
+        box.rules.cgroups.begin(limits, held)
     stdin = b"" if job["kind"] == "call" else base64.b64decode(given)
     # A program can say what exception ended it, a call what it returned, a shell nothing.
     channel = {"call": int(limits["value_kb"]) << 10, "program": 4096, "shell": 0}[job["kind"]]

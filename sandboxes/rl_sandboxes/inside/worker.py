@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import collections  # noqa: F401 - read here, once, so that no job has to
 import contextlib  # noqa: F401
-import copy  # noqa: F401
-import dataclasses  # noqa: F401
-import datetime  # noqa: F401
 import fcntl
 import functools  # noqa: F401
 import gc
@@ -22,7 +19,7 @@ import os
 import re  # noqa: F401
 import select
 import signal
-import string  # noqa: F401
+import site
 import struct
 import termios
 import traceback
@@ -43,7 +40,7 @@ def main() -> None:
         os.dup2(null, fd)
     os.close(null)
     try:
-        config = frames.read_frame(source)
+        config, _ = frames.read_frame(source)
         server = Server(source, sink, config)
         server.prepare()
         server.warm()
@@ -53,6 +50,14 @@ def main() -> None:
         raise
     frames.write_all(sink, frames.pack(ready))
     server.serve()
+
+
+def add_site() -> None:
+    """What ``site`` gives to programs: ``exit``, ``help``, and the interpreter's own packages."""
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+    child.sys.path.extend(path for path in site.getsitepackages() if os.path.isdir(path))
 
 
 class Server:
@@ -114,6 +119,7 @@ class Server:
 
     def warm(self) -> None:
         """Touch what every job touches, then keep it from being copied."""
+        add_site()
         child.sys.path.extend(self.config.get("packages", ()))
         for name in self.config.get("preload", ()):
             importlib.import_module(name)
@@ -127,6 +133,8 @@ class Server:
         del child.sys.modules["solution"]
         gc.collect()
         gc.freeze()
+        if self.rules.cgroups:
+            self.rules.cgroups.warm()
 
     def serve(self) -> None:
         """One job after the other."""
@@ -219,7 +227,8 @@ class Server:
 
     def _enter(self) -> tuple[box.Box, dict[str, Any]]:
         """Make the job's world, and read the job in it."""
-        job = frames.read_frame(self.source)
+        job, size = frames.read_frame(self.source)
+        job["size"] = size
         if not self.rules.shared:
             self._make_namespaces(job["limits"])
         world = box.Box(self.rules)
