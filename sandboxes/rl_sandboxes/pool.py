@@ -17,6 +17,8 @@ from rl_sandboxes.inside.values import ValueRefused, encode
 from rl_sandboxes.readings import read_answer
 from rl_sandboxes.types import (
     MAX_INPUT_BYTES,
+    OVER_LIMIT,
+    TOGETHER,
     Guarantees,
     Job,
     JobError,
@@ -360,6 +362,8 @@ def request_of(job: Job) -> dict[str, Any]:
         "collect": list(job.collect),
         "limits": limits_of(job.limits),
         "stop_early": job.stop_early,
+        "stop_at": list(OVER_LIMIT),
+        "together_s": TOGETHER * job.limits.wall_s,
     }
 
 

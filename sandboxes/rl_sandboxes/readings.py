@@ -40,7 +40,9 @@ def read_answer(job: Job, answer: dict[str, Any], queue_s: float) -> Result:
         )
     if not {*files, *refused} <= set(job.collect):
         return Result(queue_s=queue_s, error="a worker sent files that were not asked for")
-    if not 1 <= len(runs) <= job.n_runs or (len(runs) < job.n_runs and not job.stop_early):
+    if not 1 <= len(runs) <= job.n_runs or (
+        len(runs) < job.n_runs and not (job.stop_early or answer.get("cut"))
+    ):
         return Result(queue_s=queue_s, error=f"{len(runs)} runs came for {job.n_runs}")
     return Result(runs, files, refused, queue_s)
 
@@ -55,9 +57,9 @@ def read_run(seen: dict[str, Any], *, call: bool) -> Run:
     said, odd = _said(seen)
     value, returned, exception = None, False, None
     if isinstance(said.get("exception"), str):
-        exception = said["exception"][:_MAX_TEXT]
+        exception = _clean(said["exception"])
     elif isinstance(said.get("refused"), str):
-        exception = f"returned what is no plain data: {said['refused'][:_MAX_TEXT]}"
+        exception = f"returned what is no plain data: {_clean(said['refused'])}"
         odd.append("odd_type")
     elif call and "value" in said:
         try:
@@ -104,6 +106,11 @@ def _said(seen: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     except (ValueError, RecursionError):
         return {}, ["broken_result"]
     return (said, []) if isinstance(said, dict) else ({}, ["broken_result"])
+
+
+def _clean(text: str) -> str:
+    """Words of the code's, which may be any: cut, and fit for a tokenizer and a terminal."""
+    return text[:_MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _text(encoded: str) -> str:

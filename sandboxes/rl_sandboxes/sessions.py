@@ -67,6 +67,8 @@ class WorkerSession:
                 answer = self._worker.request(request, timeout_s + GRACE_S)
             except WorkerLostError as error:
                 self._end()
+                if error.out_of_memory and request["op"] == "run":
+                    return {"lost": "memory"}
                 raise SandboxError(f"a session was lost: {error}") from None
             except BaseException:  # an interrupt: the answer that is on its way is nobody's
                 self._end()
@@ -87,7 +89,10 @@ class WorkerSession:
         if not timeout > 0:
             raise JobError(f"timeout_s is {timeout_s!r}; it must be above 0")
         text = command.encode("utf-8", "replace").decode()
-        return self._read(self.ask({"op": "run", "command": text, "timeout_s": timeout}, timeout))
+        answer = self.ask({"op": "run", "command": text, "timeout_s": timeout}, timeout)
+        if "lost" in answer:
+            return Run("memory", note="the session ran out of memory and has ended")
+        return self._read(answer)
 
     async def arun(self, command: str, *, timeout_s: float | None = None) -> Run:
         """``run`` for use inside an event loop; cancelling closes the session."""

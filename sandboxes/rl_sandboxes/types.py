@@ -21,6 +21,10 @@ Kind = Literal["call", "program", "shell"]
 MAX_RUNS = 10_000
 MAX_INPUT_BYTES = 64 << 20
 MAX_FILES = 500
+TOGETHER = 10
+"""Times ``wall_s`` that the runs of a job with ``stop_early`` may take together."""
+OVER_LIMIT: tuple[str, ...] = ("timeout", "memory", "output_limit", "process_limit", "disk")
+"""The statuses of runs that went over a limit."""
 _MAX_COMMAND = 100_000
 
 
@@ -102,7 +106,8 @@ class Job:
         files: Written into the working folder before each run; relative paths.
         collect: Relative paths of regular files to bring back after the last run.
         limits: What a run may use.
-        stop_early: Leave the remaining runs out after one whose status is not ``ok``.
+        stop_early: Leave the remaining runs out after one that went over a limit, and once all
+            together have taken ``TOGETHER`` times ``wall_s``.
     """
 
     kind: Kind
@@ -155,7 +160,8 @@ class Job:
     @property
     def longest_s(self) -> float:
         """Seconds after which every run has been ended by its limits."""
-        return self.n_runs * (self.limits.wall_s + 1.0)
+        most = min(self.n_runs, TOGETHER + 1) if self.stop_early else self.n_runs
+        return most * (self.limits.wall_s + 1.0) + 0.1 * self.n_runs
 
     @classmethod
     def call(cls, code: str, entry_point: str, calls: Sequence[Call], **options: Any) -> Self:
@@ -226,7 +232,8 @@ class Result:
     """What happened to a job: its runs, in order, or our own failure.
 
     Attributes:
-        runs: One for each call or input; fewer after ``stop_early``; none where ``error`` is set.
+        runs: One for each call or input; fewer with ``stop_early``, or where what the runs said
+            comes to 64 MiB; none where ``error`` is set.
         files: The collected files.
         refused: Files that were not collected, each with why (missing, a link, too large).
         queue_s: Seconds that the job waited for a free worker; in no limit.

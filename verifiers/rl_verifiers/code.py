@@ -26,7 +26,7 @@ _LOOKS_LIKE_CODE = re.compile(
     r"(?:#|@\w|(?:async )?def \w+\s*\(|class \w+\s*[:(]|import \w+|from [\w.]+ import |print\(|"
     r"(?:for|while|if|with|try)\b[^\n]*:\s*\n|\w[\w, ]{0,99} = |\"\"\")"
 )
-_FUTURE = re.compile(r"^from __future__ import [\w, ]+$", re.MULTILINE)
+_FUTURE = re.compile(r"^from __future__ import [^\n]*$", re.MULTILINE)
 _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 
 

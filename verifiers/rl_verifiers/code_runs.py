@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rl_sandboxes.types import Call, Job, JobError, Limits, Run, Sandbox
+from rl_sandboxes.types import TOGETHER, Call, Job, JobError, Limits, Run, Sandbox
 from rl_verifiers.code_compare import cut, same, same_output, shown
 from rl_verifiers.code_rows import CodeTest, Source
 
@@ -192,16 +192,17 @@ def _table(name: str, parameters: str, expressions: Sequence[str]) -> str:
 
 
 async def _run(sandbox: Sandbox, job: Job, patience: int) -> list[Run | None]:
-    """All runs of a job; None for those after ``patience`` runs over a limit."""
+    """All runs of a job; None for those after ``patience`` runs over a limit, or too much time."""
     runs: list[Run] = []
-    over = 0
-    while len(runs) < job.n_runs and over < patience:
+    over, spent_s = 0, 0.0
+    while len(runs) < job.n_runs and over < patience and spent_s <= TOGETHER * job.limits.wall_s:
         rest = replace(job, calls=job.calls[len(runs) :], stdin=job.stdin[len(runs) :])
         result = await sandbox.arun(rest)
         if result.error is not None or not result.runs:
             raise RunError(result.error or "the sandbox gave no runs")
         runs.extend(result.runs)
         over += runs[-1].status in OVER_LIMIT
+        spent_s += sum(run.wall_s for run in result.runs)
     return [*runs, *[None] * (job.n_runs - len(runs))]
 
 
@@ -321,7 +322,7 @@ def _verdict(
 def _ended(test: CodeTest, run: Run | None) -> tuple[str, str] | None:
     """Status and words where a run gave nothing to judge."""
     if run is None:
-        return "not_run", "was not run after others that went over a limit"
+        return "not_run", "was not run: others went over a limit, or all took too long"
     if run.status in OVER_LIMIT:
         return run.status, OVER_LIMIT[run.status]
     is_judged = _gave(run) or (test.kind == "stdio" and run.status == "ok")

@@ -14,6 +14,7 @@ from rl_envs.files import load_rows
 from rl_envs.tasks import DataError, ListTasks, bucket, content_id
 from rl_envs.text.code import CodeEnv
 from rl_envs.types import Task
+from rl_sandboxes.types import JobError, Limits
 from rl_verifiers.runner import score_sync
 from rl_verifiers.score import Score
 
@@ -226,6 +227,10 @@ def _limits(row: Row) -> dict[str, Any]:
         limits |= {"cpu_s": float(seconds), "wall_s": max(10.0, 3.0 * float(seconds))}
     if megabytes is not None:
         limits["memory_mb"] = max(1, round(megabytes))
+    try:
+        Limits(**limits)
+    except JobError as error:
+        raise DataError(str(error)) from None
     return limits
 
 

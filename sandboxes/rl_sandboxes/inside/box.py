@@ -91,7 +91,7 @@ class Cgroups:
         """Take note of what the fork server holds, once that is all."""
         self._own = _counter(self._read("memory.stat"), "total_rss")
 
-    def begin(self, limits: Mapping[str, float], held: int = 0) -> None:
+    def begin(self, limits: Mapping[str, float], held: int = 0, extra: int = 0) -> None:
         """Set the limits of a run, and forget the highest point of the one before.
 
         What the fork server and the supervisor hold, and what the supervisor may yet take of the
@@ -100,11 +100,12 @@ class Cgroups:
         Args:
             limits: Of the run.
             held: Bytes of the job and of its runs so far that the supervisor keeps.
+            extra: Bytes of files in memory that are ours.
         """
         own = self._own
         if held > _MUCH:  # how much it is in memory depends on what it is
             own = max(own, _counter(self._read("memory.stat"), "total_rss"))
-        own += _OWN_BYTES
+        own += _OWN_BYTES + extra
         kept = (4 * int(limits["output_kb"]) + 2 * int(limits["value_kb"])) << 10
         self._limit_memory(own + kept + (int(limits["memory_mb"]) << 20))
         self._write("pids.max", int(limits["processes"]) + _OWN_PROCESSES)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import atexit
+import builtins
 import contextlib
 import json
 import linecache
@@ -144,7 +145,9 @@ def run_program(code: str) -> NoReturn:
 
 def _as_script(code: str) -> int:
     try:
-        exec(compile(code, FILE, "exec", dont_inherit=True), new_module("__main__", code).__dict__)
+        namespace = new_module("__main__", code).__dict__
+        namespace["__builtins__"] = builtins  # the module, as in a program
+        exec(compile(code, FILE, "exec", dont_inherit=True), namespace)
     except SystemExit as end:
         return _exit_status(end.code)
     except BaseException as error:

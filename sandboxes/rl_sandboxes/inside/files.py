@@ -19,9 +19,15 @@ MAX_COLLECTED = 16 << 20
 MAX_COUNTED = 5000
 
 
+def open_folder(folder: str) -> int:
+    """A folder of the job's, whose modes it may have changed."""
+    os.chmod(folder, 0o700)
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
 def put_files(work: str, files: Mapping[str, str]) -> None:
     """Write files (base64 by path) beneath the working folder."""
-    root = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    root = open_folder(work)
     try:
         for path, content in files.items():
             put_file(root, path, base64.b64decode(content))
@@ -70,7 +76,7 @@ def collect(
     """
     collected: dict[str, str] = {}
     refused: dict[str, str] = {}
-    root = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    root = open_folder(work)
     try:
         for path in paths:
             try:
@@ -130,7 +136,7 @@ def counted(folder: str) -> int:
 def empty(folder: str, timeout_s: float = 2.0) -> bool:
     """Delete what is in a folder, however deep and whatever its modes; False if some stays."""
     deadline = time.monotonic() + timeout_s
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fd = open_folder(folder)
     try:
         for name in os.listdir(fd):
             _delete(fd, name, deadline)

@@ -62,9 +62,13 @@ class Session:
         self.started: dict[int, Background] = {}
         self.snapshots: dict[int, dict[str, Any]] = {}
         self.numbers = 0
-        if box.rules.cgroups:
-            box.rules.cgroups.begin(self.limits)
+        self.kept_bytes = 0
+        self._set_group_limits()
         self.shell = self._new_shell()
+
+    def _set_group_limits(self) -> None:
+        if self.box.rules.cgroups:
+            self.box.rules.cgroups.begin(self.limits, extra=2 * self.kept_bytes)
 
     def _new_shell(self) -> Shell:
         shell = Shell(self.box, self.limits, self.kind)
@@ -162,7 +166,7 @@ class Session:
 
     def do_put(self, path: str, data: str) -> dict[str, Any]:
         """Write a file beneath the working folder."""
-        root = os.open(self.box.rules.work, os.O_RDONLY | os.O_DIRECTORY)
+        root = files.open_folder(self.box.rules.work)
         try:
             files.put_file(root, path, base64.b64decode(data))
         finally:
@@ -171,7 +175,7 @@ class Session:
 
     def do_get(self, path: str, max_bytes: int) -> dict[str, Any]:
         """Read a regular file beneath the working folder."""
-        root = os.open(self.box.rules.work, os.O_RDONLY | os.O_DIRECTORY)
+        root = files.open_folder(self.box.rules.work)
         try:
             data = files.get_file(root, path, max_bytes)
         finally:
@@ -184,6 +188,8 @@ class Session:
         """Keep the files, and the variables of the shell or interpreter."""
         if len(self.snapshots) >= MAX_SNAPSHOTS:
             raise RefusedError(f"a session keeps {MAX_SNAPSHOTS} snapshots at most")
+        self.kept_bytes += sum(self.box.used(folder) for folder in self._folders())
+        self._set_group_limits()  # what is kept is in memory, and the session's besides
         kept: dict[str, Any] = {"files": [self._packed(folder) for folder in self._folders()]}
         if self.kind == "python":
             kept["frozen"] = self.shell.freeze()

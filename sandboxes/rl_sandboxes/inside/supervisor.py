@@ -26,23 +26,6 @@ MAX_KEPT = 64 << 20  # bytes of all runs of a job together
 _BY_SIGNAL = {int(signal.SIGXCPU): "timeout", int(signal.SIGXFSZ): "disk"}
 
 
-UNHEARD: dict[str, Any] = {
-    "status": "output_limit",
-    "stdout": "",
-    "stderr": "",
-    "said": None,
-    "stdout_cut": True,
-    "stderr_cut": True,
-    "said_cut": False,
-    "wait": None,
-    "wall_s": 0.0,
-    "cpu_s": 0.0,
-    "peak": 0,
-    "n_left": 0,
-}
-"""The report of a run for which there is no room any more."""
-
-
 class Stream:
     """What comes out of a pipe: its beginning and its end, ``keep`` bytes in all."""
 
@@ -334,21 +317,23 @@ def run_job(box: Box, job: Mapping[str, Any], taint: Callable[[], None]) -> dict
         taint: Called when something may be left of a run.
     """
     runs: list[dict[str, Any]] = []
-    room = MAX_KEPT
-    answer: dict[str, Any] = {"runs": runs, "files": {}, "refused": {}}
-    last = len(job["inputs"]) - 1
+    answer: dict[str, Any] = {"runs": runs, "files": {}, "refused": {}, "cut": False}
+    kept, spent_s, last = 0, 0.0, len(job["inputs"]) - 1
     for number, given in enumerate(job["inputs"]):
         if number and not box.renew_folders(job["limits"]):
             taint()
-        held = job["size"] + MAX_KEPT - room
-        run, clean = run_once(box, job, given, held) if room > 0 else (UNHEARD, True)
+        run, clean = run_once(box, job, given, job["size"] + kept)
         runs.append(run)
-        room -= len(run["stdout"]) + len(run["stderr"]) + len(run["said"] or "")
         if not clean:
             taint()
         if job["collect"] and number == last:  # all processes are gone
             answer["files"], answer["refused"] = files.collect(box.rules.work, job["collect"])
-        if job["stop_early"] and run["status"] != "ok":
+        spent_s += run["wall_s"]
+        if job["stop_early"] and (run["status"] in job["stop_at"] or spent_s > job["together_s"]):
+            break
+        kept += len(run["stdout"]) + len(run["stderr"]) + len(run["said"] or "")
+        if kept > MAX_KEPT:  # whoever asks may ask for the rest
+            answer["cut"] = number < last
             break
     return answer
 
