@@ -89,9 +89,18 @@ def test_a_value_over_its_limit_is_refused(sandbox):
     assert not sandbox.run(job).run.returned
 
 
-def test_the_first_run_that_fails_ends_the_job(sandbox):
-    job = Job.program("1 / int(input())", ["1", "0", "1"], stop_early=True)
-    assert [run.status for run in sandbox.run(job).runs] == ["ok", "error"]
+def test_a_run_over_a_limit_ends_a_job_that_stops_early(sandbox):
+    code = "if input() == 'loop':\n    while True: pass\n1 / 0"
+    job = Job.program(
+        code, ["error", "loop", "error"], stop_early=True, limits=Limits(wall_s=1.0, cpu_s=0.3)
+    )
+    assert [run.status for run in sandbox.run(job).runs] == ["error", "timeout"]
+
+
+def test_a_job_that_stops_early_ends_when_its_runs_have_taken_long_together(sandbox):
+    code = "import time; time.sleep(0.05)"
+    job = Job.program(code, [""] * 40, stop_early=True, limits=Limits(wall_s=0.1))
+    assert len(sandbox.run(job).runs) < 40
 
 
 def test_a_shell_command_reads_its_input(sandbox):

@@ -106,9 +106,12 @@ def wait_until(condition):
     return seen
 
 
-def sleepers(pid):
-    """The processes beneath one, once the three that the job starts are there."""
-    found = descendants(pid)
+def sleepers(pid, before=frozenset()):
+    """The processes beneath one, once the three that the job starts are there.
+
+    Those of ``before`` are left out: they are other tests'.
+    """
+    found = descendants(pid) - before
     names = [Path(f"/proc/{p}/comm") for p, _ in found]
     asleep = sum(name.exists() and name.read_text() == "sleep\n" for name in names)
     return found if asleep == 3 else set()
@@ -564,9 +567,11 @@ def test_a_host_that_is_killed_leaves_no_process_behind(level, what):
 
 
 def test_a_job_that_is_cancelled_leaves_no_process_behind(sandbox):
+    before = descendants(os.getpid())
+
     async def main():
         task = asyncio.create_task(sandbox.arun(Job.shell(SLEEPS, limits=Limits(wall_s=1000))))
-        left = await asyncio.to_thread(wait_until, lambda: sleepers(os.getpid()))
+        left = await asyncio.to_thread(wait_until, lambda: sleepers(os.getpid(), before))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -583,7 +588,7 @@ def test_a_job_that_is_cancelled_leaves_no_process_behind(sandbox):
 
 
 def test_a_job_of_a_sandbox_that_is_closed_leaves_no_process_behind(sandbox):
-    caught = []
+    caught, before = [], descendants(os.getpid())
 
     def run():
         with pytest.raises(SandboxError, match="closed"):
@@ -592,7 +597,7 @@ def test_a_job_of_a_sandbox_that_is_closed_leaves_no_process_behind(sandbox):
 
     thread = threading.Thread(target=run)
     thread.start()
-    left = wait_until(lambda: sleepers(os.getpid()))
+    left = wait_until(lambda: sleepers(os.getpid(), before))
     try:
         assert left
         sandbox.close()

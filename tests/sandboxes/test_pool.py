@@ -168,7 +168,7 @@ def test_one_worker_serves_one_job_after_another(make):
 def test_a_worker_may_take_as_long_as_the_limits_and_a_grace(make):
     fakes = Fakes()
     make(fakes).run(program(stdin=["", "", ""], limits=Limits(wall_s=2.0)))
-    assert fakes.started[0].timeouts == [3 * (2.0 + 1.0) + GRACE_S]
+    assert fakes.started[0].timeouts == [pytest.approx(3 * (2.0 + 1.0 + 0.1) + GRACE_S)]
 
 
 def test_a_job_whose_worker_is_lost_is_tried_again_on_a_fresh_one(make):

@@ -10,6 +10,7 @@ from rl_sandboxes.types import (
     MAX_FILES,
     MAX_RUNS,
     RUN_STATUSES,
+    TOGETHER,
     Call,
     Job,
     JobError,
@@ -171,7 +172,13 @@ def test_each_call_and_each_input_is_a_run():
 
 
 def test_the_longest_time_is_that_of_all_runs():
-    assert Job.program("x", [""] * 4, limits=Limits(wall_s=2.5)).longest_s == 4 * 3.5
+    job = Job.program("x", [""] * 4, limits=Limits(wall_s=2.5))
+    assert job.longest_s == pytest.approx(4 * (3.5 + 0.1))
+
+
+def test_the_longest_time_of_many_runs_that_stop_early_is_bounded_by_what_they_may_take_together():
+    job = Job.program("x", [""] * 400, limits=Limits(wall_s=2.5), stop_early=True)
+    assert job.longest_s == pytest.approx((TOGETHER + 1) * 3.5 + 400 * 0.1)
 
 
 def test_a_job_error_is_a_sandbox_error_and_a_value_error():
