@@ -6,7 +6,9 @@ import importlib.util
 import json
 import marshal
 from functools import cache
+from importlib.abc import InspectLoader
 from pathlib import Path
+from types import CodeType
 
 MODULES = (
     "linux",
@@ -70,15 +72,21 @@ def payload(magic: bytes = b"") -> bytes:
             (``importlib.util.MAGIC_NUMBER``); if it is ours, compiled code is sent, which starts
             some 30 ms sooner.
     """
+    if magic == importlib.util.MAGIC_NUMBER:
+        return _framed(b"m", marshal.dumps({name: _compiled(name) for name in MODULES}))
     folder = Path(__file__).parent / "inside"
     sources = {name: (folder / f"{name}.py").read_text() for name in MODULES}
-    if magic == importlib.util.MAGIC_NUMBER:
-        code = {
-            name: compile(text, f"<runner {name}>", "exec", dont_inherit=True)
-            for name, text in sources.items()
-        }
-        return _framed(b"m", marshal.dumps(code))
     return _framed(b"s", json.dumps(sources).encode())
+
+
+def _compiled(name: str) -> CodeType:
+    """A module's code, from the cache that an import would use."""
+    spec = importlib.util.find_spec(f"rl_sandboxes.inside.{name}")
+    assert spec is not None  # it is beside this file
+    assert isinstance(spec.loader, InspectLoader)
+    code = spec.loader.get_code(spec.name)
+    assert code is not None  # it is written in Python
+    return code
 
 
 def _framed(kind: bytes, body: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import dataclasses
 import errno
@@ -96,6 +95,8 @@ class WorkerSession:
 
     async def arun(self, command: str, *, timeout_s: float | None = None) -> Run:
         """``run`` for use inside an event loop; cancelling closes the session."""
+        import asyncio  # noqa: PLC0415 - a start-up without it is 12 ms shorter
+
         work = asyncio.ensure_future(asyncio.to_thread(self.run, command, timeout_s=timeout_s))
         try:
             return await asyncio.shield(work)
