@@ -87,7 +87,10 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="a JSONL file of attack rows")
     parser.add_argument("--jobs", type=int, default=1000, help="mixed jobs")
     given = parser.parse_args()
-    file = given.rows or Path(os.environ["AGENT_RL_DATA"], "sandbox_attacks_sample.jsonl")
+    folder = os.environ.get("AGENT_RL_DATA", "data")
+    file = given.rows or Path(folder, "sandbox_attacks_sample.jsonl")
+    if not file.is_file():
+        raise SystemExit(f"error: no file {file}; set AGENT_RL_DATA or give --rows")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     options = {"level": given.level} if given.level else {}
     with rl_sandboxes.make(given.back_end, **options, workers=1) as one:  # type: ignore[attr-defined]
