@@ -4,8 +4,8 @@ Run: ``python benchmarks/sandbox_attacks.py [local] [--level landlock] [--rows F
 (default rows: ``sandbox_attacks_sample.jsonl`` in $AGENT_RL_DATA). Scripts and shell commands are
 graded by ``rl_sandboxes.attacks``; submitted solutions by the ``code`` verifier: every one but the
 controls must get 0, and every control 1. ``left`` counts what the mixed jobs left on the machine:
-processes, mounts, control groups, and descriptors of this process. Run it as root and as an
-ordinary user.
+processes when the results are there; mounts, control groups, and descriptors of this process once
+the sandbox is closed. Run it as root and as an ordinary user.
 """
 
 from __future__ import annotations
@@ -67,16 +67,14 @@ def traces() -> dict[str, int]:
 
 
 def mixed(sandbox: Sandbox, number: int) -> dict[str, Any]:
-    """Run mixed jobs at once; their statuses, and what is left when the results are there."""
+    """Run mixed jobs at once; their statuses, and the processes left when the results are there."""
     mark = new_mark()
     codes = [ENDLESS if i % 50 == 49 else MIXED[i % len(MIXED)] for i in range(number)]
     jobs = [Job.program(f"{marking(mark)}\n{code}", limits=SHORT) for code in codes]
-    sandbox.run_many([Job.program("1")] * 20)  # every worker is up
-    before, started = traces(), time.perf_counter()
+    started = time.perf_counter()
     statuses = Counter(result.status for result in sandbox.run_many(jobs))
     took = time.perf_counter() - started
-    left = {name: count - before[name] for name, count in traces().items()}
-    left["processes"] = len(marked_processes(mark))
+    left = {"processes": len(marked_processes(mark))}
     return {"jobs": number, "seconds": round(took, 1), "statuses": dict(statuses), "left": left}
 
 
@@ -95,8 +93,10 @@ def main() -> None:
     options = {"level": given.level} if given.level else {}
     with rl_sandboxes.make(given.back_end, **options, workers=1) as one:  # type: ignore[attr-defined]
         failed = failed_rows(one, rows)
+    before = traces()
     with rl_sandboxes.make(given.back_end, **options) as sandbox:  # type: ignore[attr-defined]
         jobs = mixed(sandbox, given.jobs)
+    jobs["left"] |= {name: count - before[name] for name, count in traces().items()}
     result = {
         "back_end": given.back_end,
         "root": os.geteuid() == 0,
