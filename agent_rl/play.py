@@ -36,6 +36,7 @@ def play(
     for key, value in parse_overrides(overrides):
         put(options, key, value)
     env = rl_envs.make(env_id, **options)
+    env.prepare()
     size = env.tasks.size
     if index is not None and (index < 0 or (size is not None and index >= size)):
         raise UserError(f"--index {index}: {env_id} has {size or 'endless'} tasks, from 0 on")
@@ -75,7 +76,7 @@ def _episode(env: rl_envs.TextEnv, terminal: Terminal, seed: int, index: int | N
 
 
 def _heard(terminal: Terminal) -> str | None:
-    r"""One answer: a line, and the next ones while a line ends with ``\``; None at the end."""
+    r"""One answer: a line; more while one ends with ``\`` or a fence is open; None at the end."""
     lines: list[str] = []
     while True:
         terminal.print("you> " if not lines else "...> ", end="", style="bold")
@@ -83,9 +84,11 @@ def _heard(terminal: Terminal) -> str | None:
         if not line:
             return "\n".join(lines) if lines else None
         text = line.rstrip("\r\n")
-        if not text.endswith("\\"):
-            return "\n".join([*lines, text])
-        lines.append(text[:-1])
+        goes_on = text.endswith("\\")
+        lines.append(text[:-1] if goes_on else text)
+        fences = sum(each.lstrip().startswith("```") for each in lines)
+        if not goes_on and fences % 2 == 0:
+            return "\n".join(lines)
 
 
 def _print_messages(terminal: Terminal, messages: Sequence[Message]) -> None:

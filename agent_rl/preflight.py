@@ -54,6 +54,7 @@ def check_env(config: EnvConfig) -> None:
     env = make(config.id, **config.options)
     first = env.tasks[0]
     del first
+    env.prepare()
     if env.tasks.size is not None and env.verifier is not None:
         _check_answers(env)
 

@@ -272,6 +272,7 @@ def answer_of(trajectory: Trajectory) -> str | None:
 def _assignments(env: EnvConfig, split: str, tasks: int, seed: int) -> list[Assignment]:
     """The first ``tasks`` tasks of a split (0: all), each with a seed of its own."""
     played = make(env.id, **{**env.options, "split": split})
+    played.prepare()
     size = played.tasks.size
     if size is None and tasks == 0:
         raise UserError(f"{env.id} has endless tasks; say how many to evaluate with tasks=N")

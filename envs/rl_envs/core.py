@@ -250,6 +250,15 @@ class TextEnv(gymnasium.Env[Observation, Action]):
             raise DataError(_UNJUDGED.format(type(self).__name__))
         return self.score
 
+    def prepare(self) -> None:
+        """Builds what judges, and lets it try what it needs (a sandbox, say) if it has a way to.
+
+        Raises:
+            VerifierError: It cannot work; better now than at the first completion.
+        """
+        if self.verifier is not None:
+            getattr(self.judging, "prepare", lambda: None)()
+
     async def judge(self, completion: str) -> Score:
         """The score of a completion of the present task; status ``error`` where we failed twice."""
         row = self.task.row()

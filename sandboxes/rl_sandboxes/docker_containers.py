@@ -122,7 +122,10 @@ class Containers:
         """Remove a container in the background, unless that was asked before."""
         with self._lock:
             if self._alive.pop(container.id, None) is not None:
-                self._remover.submit(self._remove, container.id)
+                try:
+                    self._remover.submit(self._remove, container.id)
+                except RuntimeError:  # the interpreter is ending: there are no threads any more
+                    self._remove(container.id)
 
     def close(self) -> None:
         """Remove every container of this object and wait until they are gone. Idempotent."""

@@ -126,7 +126,7 @@ def _explained(problem: str) -> SandboxError:
     said = re.search(r"bwrap: .*|OSError: .*?clone:.*|PermissionError: .*?(?:mount|clone).*", text)
     if said and re.search(r"namespace|uid map|permitted|denied|No space", said[0]):
         return NamespacesRefusedError(
-            f"user namespaces are refused here ({said[0][:200]}): allow them "
+            f"user namespaces are refused here ({said[0][:200].rstrip(') ')}): allow them "
             "(sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0, "
             "or kernel.apparmor_restrict_unprivileged_userns=0), or use docker or remote"
         )

@@ -25,10 +25,17 @@ _SETTINGS = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/l
 
 
 def _user(number: int) -> int | None:
-    """A user id that nobody has, for a worker of root's; None where we are not root."""
-    if os.geteuid() != 0:
-        return None
-    return _FIRST_UID + (os.getpid() % 1_000_000) * 64 + number % 64
+    """A user id that nobody has, for a worker of root's; None where we cannot become it."""
+    wanted = _FIRST_UID + (os.getpid() % 1_000_000) * 64 + number % 64
+    return wanted if os.geteuid() == 0 and _is_mapped(wanted) else None
+
+
+def _is_mapped(uid: int) -> bool:
+    """Whether root may become this user: not in a user namespace that has only some."""
+    ranges = (
+        map(int, line.split()) for line in Path("/proc/self/uid_map").read_text().splitlines()
+    )
+    return any(first <= uid < first + count for first, _, count in ranges)
 
 
 @dataclass(frozen=True)

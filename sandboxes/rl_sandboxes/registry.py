@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import difflib
+import inspect
 import json
 import os
 import threading
@@ -46,10 +49,18 @@ def make(name: str = "local", **options: Any) -> Sandbox:
         raise SandboxError(
             f"sandbox {name} needs the package {error.name}: pip install 'agent-rl[{name}]'"
         ) from None
-    try:
-        sandbox: Sandbox = factory(**options)
-    except TypeError as error:
-        raise SandboxError(f"sandbox {name}: {error}") from None
+    known = inspect.signature(factory).parameters
+    for option in options:
+        if option not in known:
+            close = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+            raise SandboxError(f"sandbox {name} has no option {option!r}; {hint}")
+    missing = [
+        each for each, how in known.items() if how.default is how.empty if each not in options
+    ]
+    if missing:
+        raise SandboxError(f"sandbox {name} needs the option {missing[0]!r}")
+    sandbox: Sandbox = factory(**options)
     return sandbox
 
 
@@ -76,5 +87,6 @@ def close_shared() -> None:
     """Close what :func:`shared` made in this process."""
     with _lock:
         for sandbox in _shared.values():
-            sandbox.close()
+            with contextlib.suppress(Exception):  # the next one is to be closed all the same
+                sandbox.close()
         _shared.clear()

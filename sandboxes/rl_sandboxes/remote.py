@@ -176,6 +176,7 @@ class RemoteSandbox:
 
 
 def _check_token(token: str | None) -> str | None:
+    token = None if token is None else token.strip()  # a file's ends with a line end
     if token is None or token == "":
         return None
     if not (token.isascii() and token.isprintable() and " " not in token):

@@ -232,6 +232,18 @@ def test_play_with_options_and_a_right_answer(run):
     assert "reward 1  correct" in out
 
 
+def test_play_takes_a_fence_as_one_answer(run):
+    _, out, _ = run("play", "text/Countdown-v0", "--index", "0", stdin="```\n\\boxed{1}\n```\n")
+    assert "reward 0  wrong: " in out
+    assert "episode ended after 1 turn" in out
+
+
+def test_play_refuses_what_cannot_judge_before_it_asks(run):
+    code, out, error = run("play", "text/Code-v0", "--limits.cpu", "3", stdin="x\n")
+    assert (code, out) == (1, "")
+    assert error.startswith("error: code: unknown limit 'cpu'; known: wall_s")
+
+
 def test_play_stops_at_the_end_of_input(run):
     code, out, _ = run("play", "text/CartPole-v0", "--episodes", "0", stdin="l\nr\n")
     assert code == 0

@@ -66,10 +66,16 @@ def test_what_is_no_name_is_refused(name):
     assert "no sandbox" in one_line(lambda: registry.make(name))
 
 
-def test_an_option_that_is_none_is_named():
-    said = one_line(lambda: registry.make("fake", sizes=3))
-    assert said.startswith("sandbox fake: ")
-    assert "'sizes'" in said
+def test_an_option_that_is_none_is_named_with_what_was_meant():
+    with pytest.raises(
+        SandboxError, match="sandbox fake has no option 'sise'; did you mean 'size'"
+    ):
+        registry.make("fake", sise=2)
+
+
+def test_an_option_that_must_be_given_is_named():
+    with pytest.raises(SandboxError, match="sandbox remote needs the option 'url'"):
+        registry.make("remote")
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import rl_sandboxes
-from rl_sandboxes.types import JobError, Limits, Sandbox, SandboxError
+from rl_sandboxes.types import Job, JobError, Limits, Sandbox, SandboxError
 from rl_verifiers import extract as extraction
 from rl_verifiers.code_compare import cut
 from rl_verifiers.code_rows import BadTests, CodeTest, read_tests
@@ -59,6 +59,19 @@ class CodeVerifier:
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion; blocks while the sandbox runs it."""
         return score_sync(self, completion, row)
+
+    def prepare(self) -> None:
+        """Open the sandbox and try the limits, so that what cannot work is known at once.
+
+        Raises:
+            VerifierError: The sandbox cannot be used, or not with these limits.
+        """
+        try:
+            result = open_sandbox(self.sandbox).run(Job.program("", limits=self.limits))
+        except SandboxError as error:
+            raise VerifierError(f"code: {error}") from error
+        if result.error is not None:
+            raise VerifierError(f"code: {result.error}")
 
     async def ascore(self, completion: str, row: Row) -> Score:
         """Score one completion; other tasks run while the sandbox does."""

@@ -96,16 +96,23 @@ class RowLimits:
         """The score; blocks while the sandbox runs the program."""
         return score_sync(self, completion, row)
 
+    def prepare(self) -> None:
+        """As the verifier's, without a row's limits."""
+        prepared: Any = self._verifier({})
+        prepared.prepare()
+
     async def ascore(self, completion: str, row: Row) -> Score:
         """The score."""
         return (await self.report(completion, row)).score
 
     async def report(self, completion: str, row: Row) -> Any:
         """The score, and how each test went."""
+        return await self._verifier(row).report(completion, row)
+
+    def _verifier(self, row: Row) -> Any:
         options = {key: value for key, value in self.spec.items() if key != "name"}
         limits = {**row.get("limits", {}), **(options.get("limits") or {})}
-        verifier: Any = rl_verifiers.make("code", **{**options, "limits": limits or None})
-        return await verifier.report(completion, row)
+        return rl_verifiers.make("code", **{**options, "limits": limits or None})
 
 
 @lru_cache(maxsize=8)
