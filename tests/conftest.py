@@ -1,0 +1,35 @@
+"""Tests that need the local sandbox are skipped, by name, where there is no bubblewrap."""
+
+import os
+
+import pytest
+
+from rl_sandboxes.levels import bubblewrap
+
+CODE_ENVIRONMENTS = ("text/Code", "text/HumanEval", "text/MBPP")
+MODULES = ("test_local", "test_remote_command")
+PAGES = ("code.md", "sandboxes.md", "remote_sandbox.md", "verifiers.md")
+
+
+def pytest_collection_modifyitems(items):
+    """Where sandboxes are required (``.ci/run``) nothing is skipped: there they must work."""
+    if bubblewrap() is not None or os.environ.get("AGENT_RL_REQUIRE_SANDBOXES"):
+        return
+    for item in items:
+        if needs_sandbox(item):
+            item.add_marker(pytest.mark.skip(reason="local sandbox: bubblewrap is not installed"))
+
+
+def needs_sandbox(item):
+    """Whether a test runs code in the local sandbox."""
+    module, case = item.path.stem, item.name
+    if (
+        module.startswith("test_code")
+        or module in MODULES
+        or "code]" in case
+        or "play_refuses" in case
+    ):
+        return True
+    if any(env_id in case for env_id in CODE_ENVIRONMENTS):
+        return True
+    return module == "test_docs" and any(page in case for page in PAGES)
