@@ -91,10 +91,10 @@ def main() -> None:
         raise SystemExit(f"error: no file {file}; set AGENT_RL_DATA or give --rows")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     options = {"level": given.level} if given.level else {}
-    with rl_sandboxes.make(given.back_end, **options, workers=1) as one:  # type: ignore[attr-defined]
+    with rl_sandboxes.make(given.back_end, **options, workers=1) as one:
         failed = failed_rows(one, rows)
     before = traces()
-    with rl_sandboxes.make(given.back_end, **options) as sandbox:  # type: ignore[attr-defined]
+    with rl_sandboxes.make(given.back_end, **options) as sandbox:
         jobs = mixed(sandbox, given.jobs)
     jobs["left"] |= {name: count - before[name] for name, count in traces().items()}
     result = {

@@ -182,7 +182,7 @@ class Box:
         self.me = os.getpid()
         self.reaped_cpu = 0.0
         self.reaped_peak = 0
-        self.spared: set[int] = {os.getppid()} if rules.shared else set()  # no sweep ends these
+        self.spared: set[int] = set()  # processes of the job that a sweep leaves alone
         self.ended: dict[int, int] = {}  # statuses of those that were reaped, by pid
 
     def processes(self, spared: bool = False) -> list[Process]:
@@ -196,7 +196,7 @@ class Box:
                     continue  # gone meanwhile
         if self.rules.shared and not self.rules.alone:
             found = self._descendants(found)
-        out = {1, os.getppid()} if spared else {1, *self.spared}
+        out = {1, os.getppid(), *(() if spared else self.spared)}  # our own, and those spared
         return [p for p in found.values() if p.living and p.pid not in out]
 
     def _descendants(self, found: Mapping[int, Process]) -> dict[int, Process]:
@@ -209,7 +209,7 @@ class Box:
 
     def end_all(self) -> bool:
         """End every process of the job and reap what is ours; False if some would not go."""
-        if not self.spared:
+        if not self.rules.shared and not self.spared:  # else it would be everybody of this user
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
             self.reap(block=True)
