@@ -33,6 +33,8 @@ class Score:
         reason: One line for a person.
         parts: The named components the value was made from.
         error: What went wrong on our side; set if and only if ``status`` is ``error``.
+        answer: The answer that was found in the completion, where the verifier looks for one; what
+            a majority vote counts.
     """
 
     value: float
@@ -41,6 +43,7 @@ class Score:
     reason: str = ""
     parts: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    answer: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -53,14 +56,21 @@ class Score:
             raise VerifierError("a score has status 'error' if and only if it carries an error")
 
     @classmethod
-    def correct(cls, reason: str = "", *, value: float = 1.0) -> Score:
+    def correct(cls, reason: str = "", *, value: float = 1.0, answer: str | None = None) -> Score:
         """A solved task."""
-        return cls(float(value), True, "correct", reason)
+        return cls(float(value), True, "correct", reason, answer=answer)
 
     @classmethod
-    def wrong(cls, reason: str = "", *, status: Status = "wrong", value: float = 0.0) -> Score:
+    def wrong(
+        cls,
+        reason: str = "",
+        *,
+        status: Status = "wrong",
+        value: float = 0.0,
+        answer: str | None = None,
+    ) -> Score:
         """An unsolved task; ``status`` says why (``no_answer``, ``bad_reference``, ...)."""
-        return cls(float(value), False, status, reason)
+        return cls(float(value), False, status, reason, answer=answer)
 
     @classmethod
     def failed(cls, error: str) -> Score:

@@ -1,0 +1,1 @@
+"""Offline scoring: recorded completions in, scores out, with the verifiers that train."""
