@@ -62,14 +62,14 @@ def serve_sandbox(arguments: argparse.Namespace) -> int:
         )
 
 
-def read_token(path: str | None) -> str | None:
-    """The token of a file, or of the environment; None where there is neither.
+def read_token(path: str | None, variable: str = TOKEN_VARIABLE) -> str | None:
+    """The token of a file, or of an environment variable; None where there is neither.
 
     Raises:
         UserError: There is one, and it is empty or no printable ASCII.
     """
-    text = os.environ.get(TOKEN_VARIABLE)
-    where = TOKEN_VARIABLE
+    text = os.environ.get(variable)
+    where = variable
     if path is not None:
         where = path
         try:

@@ -7,8 +7,8 @@ import pytest
 from rl_sandboxes.levels import bubblewrap
 
 CODE_ENVIRONMENTS = ("text/Code", "text/HumanEval", "text/MBPP")
-MODULES = ("test_local", "test_remote_command")
-PAGES = ("code.md", "sandboxes.md", "remote_sandbox.md", "verifiers.md")
+MODULES = ("test_local", "test_remote_command", "test_sql")
+PAGES = ("code.md", "sandboxes.md", "quotes_and_sql.md", "remote_sandbox.md", "verifiers.md")
 
 
 def pytest_collection_modifyitems(items):
@@ -27,6 +27,7 @@ def needs_sandbox(item):
         module.startswith("test_code")
         or module in MODULES
         or "code]" in case
+        or "sql]" in case
         or "play_refuses" in case
     ):
         return True

@@ -28,7 +28,8 @@ class Span:
         stop: Where to end, not included, in the same unit.
         line: Number of the first line (text, from 1) or of the first row (tables, from 1).
         rows: How many rows the span holds, where that is known without parsing them.
-        group: The row group (Parquet) or record batch (Arrow) that ``start`` counts within.
+        group: What ``start`` counts within: the row group (Parquet), or the record batch, by the
+            byte where its message begins (Arrow).
     """
 
     index: int

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
-import ipaddress
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -19,18 +16,17 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from rl_sandboxes import wire
+from rl_sandboxes.guard import Guard, digest, error_answer, error_handlers
 from rl_sandboxes.server_jobs import Answer, JobQueue, RefusedError
 from rl_sandboxes.server_sessions import ACTIONS, Sessions
 from rl_sandboxes.types import JobError, Sandbox, SandboxError
 
 HEARTBEAT_S = 5.0
-BODY_S = 60.0
-"""Seconds that a client may take to send a body."""
 MAX_BATCH = 64
 MAX_KEY = 200
 JOBS_PER_WORKER = 8
@@ -87,31 +83,28 @@ class Service:
             max_bytes=options.max_body_bytes,
         )
         self.drained = asyncio.Event()
-        self._token = _digest(token.encode()) if token else None
+        self.guard = Guard(token, options.max_body_mb)
         self._ending: asyncio.Task[None] | None = None
 
-    def knows(self, request: Request) -> bool:
-        """Whether the request shows the token; compared in constant time."""
-        if self._token is None:
-            return True
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        return kind.lower() == "bearer" and hmac.compare_digest(
-            _digest(token.encode()), self._token
-        )
-
-    def admit(self, request: Request) -> None:
-        """Raises RefusedError unless the request may ask for something."""
-        if not self.knows(request):
-            raise RefusedError(401, "token", "the bearer token is missing or wrong")
-        if self._token is None and not is_loopback(request.url.hostname or ""):
-            # a web page whose name was made to point here
-            raise RefusedError(403, "host", "without a token, only a loopback name is answered")
+    @property
+    def draining(self) -> bool:
+        """Whether it is about to end."""
+        return self.queue.draining
 
     def drain(self) -> None:
         """Take no more work, give back what waits; ``drained`` is set when what runs has ended."""
         self.queue.draining = self.sessions.draining = True
         if self._ending is None:
             self._ending = asyncio.get_running_loop().create_task(self._end())
+
+    def give_up(self) -> None:
+        """End what still runs."""
+        for task in self.queue.ledger.running:
+            task.cancel()
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        return create_app(self)
 
     async def _end(self) -> None:
         await self.queue.idle()
@@ -139,22 +132,12 @@ class Service:
         }
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address, as a user wrote it, is this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def create_app(service: Service) -> Starlette:
     """The ASGI application of a service."""
 
     def guarded(handler: Callable[[Service, Request], Awaitable[Response]]) -> Any:
         async def endpoint(request: Request) -> Response:
-            service.admit(request)
+            service.guard.admit(request)
             return await handler(service, request)
 
         return endpoint
@@ -173,6 +156,7 @@ def create_app(service: Service) -> Starlette:
             closing.cancel()
             await service.sessions.close_all()
 
+    handlers = error_handlers()
     app = Starlette(
         lifespan=lifespan,
         routes=[
@@ -184,14 +168,7 @@ def create_app(service: Service) -> Starlette:
             Route(one, guarded(_close_session), methods=["DELETE"]),
             Route(one + "/{action:str}", guarded(_act), methods=["POST"]),
         ],
-        exception_handlers={
-            RefusedError: _refused,
-            wire.WireError: _malformed,
-            JobError: _malformed,
-            SandboxError: _failed,
-            HTTPException: _http_error,
-            ClientDisconnect: _gone,
-        },
+        exception_handlers={**handlers, JobError: handlers[wire.WireError], SandboxError: _failed},
     )
     app.state.service = service
     return app
@@ -199,9 +176,9 @@ def create_app(service: Service) -> Starlette:
 
 async def _health(service: Service, request: Request) -> Response:
     tree = service.health()
-    if "authorization" in request.headers and not service.knows(request):
+    if "authorization" in request.headers and not service.guard.knows(request):
         raise RefusedError(401, "token", "the bearer token is wrong")
-    if service.knows(request):
+    if service.guard.knows(request):
         promised = await asyncio.to_thread(service.sandbox.guarantees)
         tree |= service.load() | {"guarantees": wire.guarantees_tree(promised)}
     return JSONResponse(tree)
@@ -209,7 +186,7 @@ async def _health(service: Service, request: Request) -> Response:
 
 async def _jobs(service: Service, request: Request) -> Response:
     asked = wire.read_fields(
-        await _body(service, request), "the request", optional={"jobs": "any"}
+        await service.guard.body(request), "the request", optional={"jobs": "any"}
     ).get("jobs")
     if type(asked) is not list or not 1 <= len(asked) <= MAX_BATCH:
         raise wire.WireError(f"the request must have 1 to {MAX_BATCH} jobs in a list")
@@ -240,7 +217,7 @@ def _key(item: Any, where: str) -> str:
 
 def _submit(service: Service, key: str, item: Any) -> asyncio.Task[Answer]:
     encoded = wire.dumps(item["job"])
-    return service.queue.submit(key, wire.job_from(item["job"]), _digest(encoded), len(encoded))
+    return service.queue.submit(key, wire.job_from(item["job"]), digest(encoded), len(encoded))
 
 
 async def _lines(
@@ -286,7 +263,7 @@ async def _drain(service: Service, request: Request) -> Response:
 
 
 async def _open_session(service: Service, request: Request) -> Response:
-    return _response(await service.sessions.open(await _body(service, request)))
+    return _response(await service.sessions.open(await service.guard.body(request)))
 
 
 async def _close_session(service: Service, request: Request) -> Response:
@@ -297,85 +274,12 @@ async def _act(service: Service, request: Request) -> Response:
     name, action = request.path_params["name"], request.path_params["action"]
     if action not in ACTIONS:
         raise HTTPException(404)
-    return _response(await service.sessions.act(name, action, await _body(service, request)))
-
-
-async def _body(service: Service, request: Request) -> Any:
-    """The parsed body, never more of it than is allowed."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":  # what a web page can send without asking is refused
-        raise RefusedError(415, "content_type", "the content type must be application/json")
-    most = service.options.max_body_bytes
-    too_large = RefusedError(
-        413, "too_large", f"the body is larger than {service.options.max_body_mb} MiB"
-    )
-    length = request.headers.get("content-length", "0")
-    if length.isascii() and length.isdigit() and int(length[:20]) > 2 * most:
-        raise too_large
-    try:
-        async with asyncio.timeout(BODY_S):
-            data = await _read(request, most)
-    except TimeoutError:
-        raise RefusedError(408, "slow_body", f"the body took longer than {BODY_S:.0f} s") from None
-    if data is None:
-        raise too_large
-    return wire.loads(data)
-
-
-async def _read(request: Request, most: int) -> bytes | None:
-    """The body; None where it is larger.
-
-    As much again is read away, so that a client that listens only when it has sent all hears why.
-    """
-    data = bytearray()
-    n_bytes = 0
-    async for chunk in request.stream():
-        n_bytes += len(chunk)
-        if n_bytes <= most:
-            data += chunk
-        elif n_bytes > 2 * most:
-            break
-    return bytes(data) if n_bytes <= most else None
+    return _response(await service.sessions.act(name, action, await service.guard.body(request)))
 
 
 def _response(answer: Answer) -> Response:
     return Response(answer.body, answer.status, media_type="application/json")
 
 
-def _error(refusal: RefusedError) -> Response:
-    headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
-    if refusal.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if refusal.status in (401, 403, 408, 413, 415):  # the rest of the body is not read
-        headers["Connection"] = "close"
-    return JSONResponse({"error": refusal.tree()}, refusal.status, headers)
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusedError)
-    return _error(error)
-
-
-async def _malformed(request: Request, error: Exception) -> Response:
-    if isinstance(error, wire.NotJsonError):
-        return _error(RefusedError(400, "not_json", str(error)))
-    return _error(RefusedError(422, "invalid", str(error)))
-
-
 async def _failed(request: Request, error: Exception) -> Response:
-    return _error(RefusedError(502, "sandbox_error", str(error)))
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = {404: "no_endpoint", 405: "method"}.get(error.status_code, "http")
-    message = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    return _error(RefusedError(error.status_code, code, message))
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it
+    return error_answer(RefusedError(502, "sandbox_error", str(error)))

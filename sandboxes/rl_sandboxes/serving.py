@@ -1,4 +1,4 @@
-"""Runs the server of the remote back end in this process, until it is told to end."""
+"""Runs a server in this process until it is told to end: the remote back end's, or another."""
 
 from __future__ import annotations
 
@@ -8,18 +8,56 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import uvicorn
+from starlette.applications import Starlette
 
-from rl_sandboxes.server import ServerOptions, Service, create_app, is_loopback
+from rl_sandboxes.guard import is_loopback
+from rl_sandboxes.server import ServerOptions, Service
 from rl_sandboxes.types import Sandbox, SandboxError
 
 KEEP_ALIVE_S = 75
 MAX_CONNECTIONS = 4096
 
 
-def check_address(host: str, token: str | None) -> None:
-    """Refuse to run other people's code for everyone on the network.
+class Servable(Protocol):
+    """What :func:`run` serves.
+
+    Attributes:
+        drained: Set when nothing is left to do after :meth:`drain`.
+        draining: Whether it is about to end.
+    """
+
+    drained: asyncio.Event
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is about to end."""
+        ...
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        ...
+
+    def drain(self) -> None:
+        """Take no more work."""
+        ...
+
+    def give_up(self) -> None:
+        """End what still runs."""
+        ...
+
+
+def check_address(
+    host: str, token: str | None, *, variable: str = "AGENT_RL_SANDBOX_TOKEN"
+) -> None:
+    """Refuse to work for everyone on the network.
+
+    Args:
+        host: Where to listen.
+        token: What clients must show.
+        variable: The environment variable that may hold it, for the message.
 
     Raises:
         SandboxError: The host is no loopback address and there is no token.
@@ -27,7 +65,7 @@ def check_address(host: str, token: str | None) -> None:
     if token is None and not is_loopback(host):
         raise SandboxError(
             f"will not listen on {host or 'all addresses'} without a token; give --token-file or "
-            "AGENT_RL_SANDBOX_TOKEN, or listen on 127.0.0.1"
+            f"{variable}, or listen on 127.0.0.1"
         )
 
 
@@ -39,12 +77,16 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+        listener = socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise SandboxError(
             f"cannot listen on {host}:{port}: {why}; give another --host or --port"
         ) from None
+    # Inherited by every connection. asyncio leaves it out for a socket made this way, and each
+    # answer of two writes then waits 40 ms for the client's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def serve(
@@ -70,9 +112,30 @@ def serve(
         The exit status: 0 after draining, 1 where jobs were given up.
     """
     try:
-        return asyncio.run(_Serving(sandbox, listener, options, token, started).run())
+        return run(lambda: Service(sandbox, options, token), listener, started=started)
     finally:
         sandbox.close()
+
+
+def run(
+    make_service: Callable[[], Servable],
+    listener: socket.socket,
+    *,
+    started: Callable[[], None] = lambda: None,
+) -> int:
+    """Serve until SIGTERM, SIGINT or the service's own :meth:`~Servable.drain`.
+
+    The first signal drains; a second one gives up.
+
+    Args:
+        make_service: Called on the event loop.
+        listener: See :func:`listen`; closed at the end.
+        started: Called when requests are answered.
+
+    Returns:
+        The exit status: 0 after draining, 1 where work was given up.
+    """
+    return asyncio.run(_Serving(make_service, listener, started).run())
 
 
 class _Server(uvicorn.Server):
@@ -84,18 +147,16 @@ class _Server(uvicorn.Server):
 
 @dataclass
 class _Serving:
-    sandbox: Sandbox
+    make_service: Callable[[], Servable]
     listener: socket.socket
-    options: ServerOptions
-    token: str | None
     started: Callable[[], None]
 
     async def run(self) -> int:
         self.given_up = asyncio.Event()
-        self.service = Service(self.sandbox, self.options, self.token)
+        self.service = self.make_service()
         self.server = _Server(
             uvicorn.Config(
-                create_app(self.service),
+                self.service.app(),
                 log_level="error",
                 access_log=False,
                 server_header=False,
@@ -131,8 +192,7 @@ class _Serving:
             given_up = not serving.done()
         self.server.force_exit = given_up
         if given_up:
-            for task in self.service.queue.ledger.running:
-                task.cancel()
+            self.service.give_up()
         await serving
         return 1 if given_up else 0
 
@@ -140,6 +200,6 @@ class _Serving:
         return self.service.drained, self.given_up
 
     def _signalled(self) -> None:
-        if self.service.queue.draining:
+        if self.service.draining:
             self.given_up.set()
         self.service.drain()

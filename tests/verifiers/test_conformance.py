@@ -1,9 +1,13 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from rl_verifiers import Score, VerifierError, check_verifier, make, names
 
+FOREIGN = Path(__file__).with_name("foreign_rewards.py")
+# Those that need a server, see test_remote.py and test_judge.py, and what tests register.
+ELSEWHERE = ("judge", "remote", "test-")
 ANSWERS = {
     "choice": ["A", "B", "C"],
     "code": [
@@ -12,41 +16,71 @@ ANSWERS = {
     ],
     "contains": ["Paris", ["Rome", "Milan"], "Oslo"],
     "exact": ["Paris", "Rome", "Oslo"],
+    "f1": ["Paris, on the Seine", "Rome", "Oslo"],
+    "fuzzy": ["Paris, on the Seine", "Rome", "Oslo"],
+    "instructions": [
+        {"instruction_id": ["keywords:existence"], "kwargs": [{"keywords": [word]}]}
+        for word in ("Paris", "Rome")
+    ],
     "json": ['{"a": 1}', "[1, 2]", '{"a": [true]}'],
+    "json_schema": ['{"a": 1}', "[1, 2]", '{"a": [true]}'],
     "math": ["42", "\\frac{\\sqrt{2}}{2}", "(1, 2)", "x^2-1", "[0, \\infty)"],
+    "quotes": ["Cubs are born in the spring.", "Foxes are known to eat mice and berries."],
     "regex": ["1", "2", "3"],
+    "rouge": ["Paris lies on the Seine", "Rome is in Italy", "Oslo"],
+    "sql": ["SELECT n FROM t WHERE n > 1", "SELECT count(*) FROM t", "SELECT s FROM t ORDER BY n"],
+    "tool_call": [[{"name": name, "arguments": {"x": name}}] for name in ("f", "g")],
+    "trl": ["Paris", "Rome"],
+    "verl": ["Paris", "Rome"],
 }
 OPTIONS = {
     "regex": {"pattern": r"^(?:value=)(\d+)+$", "group": 1},
+    "language": {"language": "ja"},
     "length": {"max_length": 100, "buffer": 20},
+    "trl": {"target": f"{FOREIGN}:exact"},
+    "verl": {"target": f"{FOREIGN}:compute_score"},
+}
+COLUMNS = {
+    "json_schema": lambda answer: {"schema": {"const": json.loads(answer)}},
+    "quotes": lambda answer: {"sources": [{"id": "a", "text": f"It is known. {answer} So it is."}]},
+    "sql": lambda answer: {
+        "schema": "CREATE TABLE t (n INT, s TEXT); INSERT INTO t VALUES (1, 'x'), (2, 'y'), (3, '')"
+    },
 }
 GOLD = {
     "choice": lambda row: f"The answer is ({row['answer']}).",
     "code": lambda row: f"```python\nprint({row['answer'][0]['expected_stdout'].strip()})\n```",
     "contains": lambda row: json.dumps(row["answer"]),
     "format": lambda row: "<think>hm</think><answer>1</answer>",
+    "instructions": lambda row: f"It is {row['answer']['kwargs'][0]['keywords'][0]}.",
+    "language": lambda row: "答えは四です。",
     "length": lambda row: "short",
     "math": lambda row: f"So it is \\boxed{{{row['answer']}}}.",
+    "quotes": lambda row: f'<quote source="a">{row["answer"]}</quote>',
     "regex": lambda row: f"value={row['answer']}",
+    "repetition": lambda row: "short",
+    "steps": lambda row: "First 2 + 2 = 4.\n\nThen 4 * 3 = 12.",
+    "tool_call": lambda row: json.dumps(row["answer"]),
 }
 
 
 def rows_of(name):
     answers = ANSWERS.get(name, ["-", "-"])
+    columns = COLUMNS.get(name, lambda answer: {})
     return [
-        {"id": f"{name}-{i}", "prompt": f"Question {name}?", "answer": answer}
+        {"id": f"{name}-{i}", "prompt": f"Question {name}?", "answer": answer, **columns(answer)}
         for i, answer in enumerate(answers)
     ]
 
 
-@pytest.mark.parametrize("name", [name for name in names() if not name.startswith("test-")])
+@pytest.mark.parametrize("name", [n for n in names() if not n.startswith(ELSEWHERE)])
 def test_every_registered_verifier_keeps_the_contract(name):
     check_verifier(
         make(name, **OPTIONS.get(name, {})),
         rows_of(name),
         gold=GOLD.get(name, lambda row: row["answer"]),
         others_fail=name in ANSWERS,
-        rejects_garbage=name != "length",
+        rejects_garbage=name not in ("length", "repetition"),
     )
 
 

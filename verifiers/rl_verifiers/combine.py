@@ -38,6 +38,11 @@ class Combined:
         """Whether all parts bound their own work."""
         return all(map(is_bounded, self.verifiers.values()))
 
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        """The columns that the parts read; None where one does not say."""
+        return read_by(*self.verifiers.values())
+
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion; blocks where a part is async."""
         return score_sync(self, completion, row)
@@ -48,6 +53,17 @@ class Combined:
         scores = dict(zip(self.verifiers, await asyncio.gather(*scoring), strict=True))
         failed = first_error(scores)
         return failed if failed is not None else self.rule(scores)
+
+
+def read_by(*verifiers: Verifier) -> tuple[str, ...] | None:
+    """The columns that verifiers say they read (``reads``), together; None where one is silent."""
+    named: dict[str, None] = {}
+    for verifier in verifiers:
+        reads = getattr(verifier, "reads", None)
+        if reads is None:
+            return None
+        named.update(dict.fromkeys(reads))
+    return tuple(named)
 
 
 def first_error(scores: Mapping[str, Score]) -> Score | None:
@@ -108,6 +124,11 @@ class Gate:
     def bounded(self) -> bool:
         """Whether both verifiers bound their own work."""
         return is_bounded(self.condition) and is_bounded(self.then)
+
+    @property
+    def reads(self) -> tuple[str, ...] | None:
+        """The columns that both read; None where one does not say."""
+        return read_by(self.condition, self.then)
 
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion; blocks where a part is async."""

@@ -7,7 +7,7 @@ verdict on any machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -103,30 +103,34 @@ def _pow(node: Node) -> Fraction:
     size = max(base.numerator.bit_length(), base.denominator.bit_length())
     if base not in (0, 1, -1) and size * abs(exponent) > MAX_BITS:
         raise OverLimitError(f"a power of more than {MAX_BITS} bits")
-    return base ** int(exponent % 2 if base in (0, 1, -1) and exponent > 1 else exponent)
+    if base in (0, 1, -1):
+        return base if exponent % 2 else abs(base)
+    return base ** int(exponent)
 
 
 def _func(node: Node) -> Fraction:
     values = [exact(argument) for argument in node.args]
     if any(value.denominator != 1 for value in values) and node.value not in _ANY_RATIONAL:
         raise NotExactError
-    if node.value == "abs":
-        return abs(values[0])
-    if node.value == "floor":
-        return Fraction(math.floor(values[0]))
-    if node.value == "ceil":
-        return Fraction(math.ceil(values[0]))
+    if node.value in _ANY_RATIONAL:
+        return _ANY_RATIONAL[node.value](values)
     whole = [int(value) for value in values]
     if node.value == "factorial" and whole[0] >= 0:
         return Fraction(math.factorial(_small(whole[0])))
     if node.value == "binom" and min(whole) >= 0:
         return Fraction(math.comb(_small(whole[0]), _small(whole[1])))
-    if node.value == "gcd":
-        return Fraction(math.gcd(*whole))
+    if node.value in ("gcd", "lcm"):
+        return Fraction(math.gcd(*whole) if node.value == "gcd" else math.lcm(*whole))
     raise NotExactError
 
 
-_ANY_RATIONAL = ("abs", "floor", "ceil")
+_ANY_RATIONAL: dict[str, Callable[[list[Fraction]], Fraction]] = {
+    "abs": lambda values: abs(values[0]),
+    "floor": lambda values: Fraction(math.floor(values[0])),
+    "ceil": lambda values: Fraction(math.ceil(values[0])),
+    "max": max,
+    "min": min,
+}
 
 
 def _small(value: int) -> int:

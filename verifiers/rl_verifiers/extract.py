@@ -10,21 +10,45 @@ import json
 import re
 from typing import Any, NamedTuple
 
-MAX_JSON_NESTING = 100
-_MAX_JOINED_BOXES = 64
+from rl_verifiers.boxes import BOX, NEGATION, boxed, joined_boxes
 
-_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])[ \t]{0,9}")
+__all__ = [
+    "Found", "answer_tag", "boxed", "code_fence", "final_answer", "joined_boxes", "json_value",
+    "last_math", "last_number", "without_thinking",
+]  # fmt: skip
+
+MAX_JSON_NESTING = 100
+_MAX_LISTED = 64
+
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
-_CONNECTIVE = re.compile(
-    r"(?:[\s,;&$.]|\\[()\[\],;! ]|\\q?quad|\\text\s?\{\s{0,9}(?:and|or)?\s{0,9}\}|and|or)*\Z"
+_DENIAL = re.compile(r"\s{0,3}(?:is|was)(?:\s(?:not|wrong|incorrect)|n['’]t)\b", re.IGNORECASE)
+_BARE = re.compile(r"[a-zA-Z]\w?\s?=[^\n]{1,80}|[^\W\d_]{2,20}[.!]?")
+_BEFORE = re.compile(r"(?<!\d)\d{1,2}:\Z")
+_AFTER = re.compile(r":\d{2}|\s?[aApP]\.?[mM]\b\.?|\s?(?P<unit>[a-zA-Z]{1,4}(?:\^\{?[23]\}?|[²³]))")
+_FINAL = re.compile(r"\bfinal answer\s{0,3}(?:is|:)", re.IGNORECASE)
+_ALTERNATIVE = re.compile(r"[\s,;]*\b(?:and|or)\b[\s,;]*", re.IGNORECASE)
+_RANGE = re.compile(r"\bbetween\s{0,3}[$\\(]{0,3}\Z", re.IGNORECASE)
+_KIND = re.compile(
+    r"(?:\A|(?<=\s))((?:all|any|every|no|odd|even|prime|composite|positive|negative|integers?|real"
+    r"|natural|rational|numbers?)(?:\s(?:positive|negative|odd|even|integers?|real|numbers?)){0,3})"
+    r"\s{1,3}[$\\(]{1,3}\Z",
+    re.IGNORECASE,
 )
-_NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\\?[$€£])?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+|\\?%)?")
+_LISTED = re.compile(
+    r"[\s,;.]*(?:(?:and|or)\b)?(?:\s(?:maybe|perhaps|possibly)\b)?[\s,;.]*", re.IGNORECASE
+)
+_CONDITION = re.compile(
+    r"[\s,;(]*(?:for|where|with|when|whenever|if|such that|given|as long as|provided)"
+    r"(?:\s(?:some|all|any|every|each|that))?\s{0,3}",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"(?<![\w.^])[-+−]?(?:\\?[$€£])?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+|\\?%)?")
 _PHRASE = re.compile(
     r"(?:\b(?:answer|result|solution|option|choice)\s{1,3}(?:(?:should|must|would|will)\s{1,3}be|is)"
     r"\b\s{0,3}:?|\banswer\s{0,3}\**\s{0,3}:|^\s{0,9}A:|####)\**[^\S\n]{0,9}",
     re.IGNORECASE | re.MULTILINE,
 )
-_SENTENCE_END = re.compile(r"\n(?=\s|[^$\\])|[.!?](?=\s|\Z|<\||\*)|<\|")
+_SENTENCE_END = re.compile(r"\n(?=\s|[^$\\])|(?<!\.\.)[.!?](?=\s|\Z|<\||\*)|<\|")
 _CLAUSE = re.compile(r",?\s(?:because|since|which|where|but|so|as|it)\b", re.IGNORECASE)
 _MATH_DELIMITER = re.compile(r"\\\\|\\\$|\$\$|\$|\\[()\[\]]|\n\s{0,9}\n")
 _CLOSES = {"$": "$", "$$": "$$", r"\(": r"\)", r"\[": r"\]"}
@@ -36,38 +60,6 @@ class Found(NamedTuple):
 
     text: str
     rule: str
-
-
-def boxed(text: str) -> str | None:
-    r"""The inside of the last ``\boxed{...}`` or ``\fbox{...}``, braces matched.
-
-    ``\boxed 42`` gives ``42``. A last box that never closes is a broken answer and gives None: an
-    earlier box does not stand in for it.
-    """
-    starts = [match.end() for match in _BOX.finditer(text)]
-    span = _box_span(text, starts[-1], len(text)) if starts else None
-    return None if span is None else text[slice(*span)].strip()
-
-
-def joined_boxes(text: str) -> str | None:
-    r"""The last box, with those before it that only commas, "and" or "or" separate from it.
-
-    ``\boxed{1} and \boxed{2}`` gives ``1, 2``; equal boxes count once; any other text between two
-    boxes keeps what follows it. At most the last 64 boxes are looked at.
-    """
-    starts = [match.span() for match in _BOX.finditer(text)][-_MAX_JOINED_BOXES:]
-    found: list[str] = []
-    limit = len(text)
-    for command, content in reversed(starts):
-        span = _box_span(text, content, limit)
-        if span is None:
-            break
-        between = text[span[1] + 1 : limit] if found else ""
-        if len(between) > 200 or (found and not _CONNECTIVE.match(between)):
-            break
-        found.append(text[slice(*span)].strip())
-        limit = command
-    return ", ".join(dict.fromkeys(reversed(found))) if found else None
 
 
 def answer_tag(text: str) -> str | None:
@@ -145,40 +137,26 @@ def without_thinking(text: str) -> str | None:
 def final_answer(text: str) -> Found | None:
     r"""The answer a completion ends on; the first of these that it has decides.
 
-    1. The last box (:func:`joined_boxes`); a last box left open means no answer.
+    1. The last box (:func:`joined_boxes`), unless "the final answer is" and mathematics follow it;
+       a last box left open means no answer.
     2. The last ``<answer>`` tag, and the last box in it if any.
     3. What follows the last ``####``, ``A:``, ``Answer:`` or "the answer is" (never "is not").
-    4. The last mathematics between dollars or the last number, whichever comes later; a number
-       after "or" is one of several and no answer.
+    4. The last mathematics between dollars or the last number, whichever comes later, with the
+       others that "and" or "or" join to it; but not the condition in "$x^2$ for $x>0$". A
+       completion of one word, or of one equation, is all answer.
 
     Thinking is left out first (:func:`without_thinking`).
     """
     rest = without_thinking(text)
     if rest is None:
         return None
-    if _BOX.search(rest):
+    if BOX.search(rest):
         inside = joined_boxes(rest)
-        return None if inside is None else Found(inside, "boxed")
+        return None if inside is None else _final_statement(rest) or Found(inside, "boxed")
     tagged = answer_tag(rest)
     if tagged is not None:
         return Found(tagged, "answer_tag")
     return _stated(rest) or _last_value(rest)
-
-
-def _box_span(text: str, start: int, limit: int) -> tuple[int, int] | None:
-    """Where the content of a box begins and ends; ``start`` is just after the command."""
-    if start >= limit or text[start] != "{":
-        token = re.compile(r"[^\s$.,;{}\\]{1,40}").match(text, start, limit)
-        return None if token is None else (token.start(), token.end())
-    depth = 0
-    for match in re.compile(r"\\[\s\S]|[{}]").finditer(text, start, limit):
-        if match[0] == "{":
-            depth += 1
-        elif match[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return start + 1, match.start()
-    return None
 
 
 def _math_spans(text: str) -> list[tuple[int, int]]:
@@ -213,10 +191,7 @@ def _is_money(text: str, start: int, end: int) -> bool:
 
 def _stated(text: str) -> Found | None:
     """Rule 3 of :func:`final_answer`: the sentence after the last phrase that announces one."""
-    found = None
-    for match in _PHRASE.finditer(text):
-        if text[match.end() : match.end() + 4].lower() != "not ":
-            found = match
+    found = _last_phrase(text)
     if found is None:
         return None
     end = _SENTENCE_END.search(text, found.end())
@@ -226,10 +201,54 @@ def _stated(text: str) -> Found | None:
     spans = _math_spans(sentence)
     clause = _CLAUSE.split(sentence, maxsplit=1)[0].strip()
     if spans and spans[0][0] <= 2:
-        return Found(sentence[slice(*spans[0])], "stated")
+        last = _linked(sentence, spans, 0, 1, _LISTED)
+        rest = sentence[spans[last][1] + 1 :]
+        if (match := _ALTERNATIVE.match(rest)) and re.match(r"[-+−\d.$\\(]", rest[match.end() :]):
+            return Found(clause, "stated")
+        return Found(_joined(sentence, spans[: last + 1]), "stated")
     if re.match(r"[-+−\\({\[.$€£\d]|\w\b", clause):
         return Found(clause.rstrip(","), "stated")
     return _last_value(sentence) or Found(clause, "stated")
+
+
+def _final_statement(text: str) -> Found | None:
+    """The answer that "the final answer is" announces after the last box, if it is mathematics."""
+    tail = text[text.rfind("oxed") :]
+    if not _FINAL.search(tail):
+        return None
+    found = _stated(tail)
+    return found if found and re.match(r"[-+−\d.$\\(\[{]", found.text) else None
+
+
+def _linked(
+    text: str, spans: list[tuple[int, int]], index: int, step: int, link: re.Pattern[str]
+) -> int:
+    """How far from ``index`` the formulas follow each other with only ``link`` between them."""
+    while 0 <= index + step < len(spans):
+        low, high = sorted((index, index + step))
+        between = text[spans[low][1] : spans[high][0]].strip("$\\()[]")
+        if not link.fullmatch(between):
+            break
+        index += step
+    return index
+
+
+def _joined(text: str, spans: list[tuple[int, int]]) -> str:
+    return ", ".join(text[slice(*span)].strip() for span in spans)
+
+
+def _last_phrase(text: str) -> re.Match[str] | None:
+    """The last phrase that announces an answer: it stands near the end, so tails are tried."""
+    length = 64
+    while True:
+        start = max(0, len(text) - length)
+        found = None
+        for match in _PHRASE.finditer(text, start):
+            if text[match.end() : match.end() + 4].lower() != "not ":
+                found = match
+        if found is not None or start == 0:
+            return found
+        length *= 8
 
 
 def _last_value(text: str) -> Found | None:
@@ -237,12 +256,54 @@ def _last_value(text: str) -> Found | None:
     spans = _math_spans(text)
     numbers = list(_NUMBER.finditer(text))
     if spans and (not numbers or numbers[-1].end() <= spans[-1][1] + 2):
-        return Found(text[slice(*spans[-1])].strip(), "last_math")
-    if not numbers or re.search(
-        r"\bor\s{0,3}\Z", text[max(0, numbers[-1].start() - 8) : numbers[-1].start()]
-    ):
+        return Found(_last_formulas(text, spans), "last_math")
+    bare = text.strip()
+    if len(bare) < 100 and _BARE.fullmatch(bare) and not re.search(r"[^\W\d_]{4} ", bare):
+        return Found(bare, "bare")
+    return _last_numbers(text, numbers) if numbers else None
+
+
+def _last_formulas(text: str, spans: list[tuple[int, int]]) -> str:
+    """The last formulas that belong together, before a condition if there is one."""
+    last = _linked(text, spans, len(spans) - 1, -1, _CONDITION)
+    first = _linked(text, spans, last, -1, _ALTERNATIVE)
+    if first < last and _RANGE.search(text[max(0, spans[first][0] - 12) : spans[first][0]]):
+        first = last  # "between 1 and 2" is no list
+    everything = _linked(text, spans, last, -1, _LISTED)
+    if everything == 0 and not text[: spans[0][0]].strip("$\\([ \n"):
+        first = 0  # nothing but formulas
+    kind = _KIND.search(text[max(0, spans[first][0] - 60) : spans[first][0]])
+    return (kind[1] + " " if kind else "") + _joined(text, spans[first : last + 1])
+
+
+def _last_numbers(text: str, numbers: list[re.Match[str]]) -> Found | None:
+    """The last number; with those before it where "and", "or" or commas list several."""
+    first, links = len(numbers) - 1, ""
+    while first > 0 and len(numbers) - first < _MAX_LISTED:
+        between = text[numbers[first - 1].end() : numbers[first].start()]
+        before = text[max(0, numbers[first - 1].start() - 12) : numbers[first - 1].start()]
+        if (
+            _RANGE.search(before)
+            or len(between) > 16
+            or not _LISTED.fullmatch(between)
+            or "." in between
+        ):
+            break
+        first, links = first - 1, links + between
+    start, end = numbers[first].start(), numbers[-1].end()
+    before = text[max(0, start - 12) : start]
+    if re.search(r"\bor\s{0,3}\Z", before) or NEGATION.search(before) or _DENIAL.match(text, end):
         return None
-    return Found(numbers[-1][0].rstrip(","), "last_number")
+    if first < len(numbers) - 2 or re.search(r"\b(?:and|or)\b", links, re.IGNORECASE):
+        return Found(text[start:end], "last_number")
+    start, end = numbers[-1].span()
+    if match := _BEFORE.search(text[max(0, start - 3) : start]):  # a time of day
+        start -= len(match[0])
+    after = _AFTER.match(text, end)
+    if after is None or after["unit"]:
+        unit = rf"\text{{ {after['unit']}}}" if after else ""
+        return Found(text[start:end].rstrip(",") + unit, "last_number")
+    return Found(text[start : after.end()], "last_number")
 
 
 def _last_bracketed(text: str) -> str | None:

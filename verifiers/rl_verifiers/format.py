@@ -16,6 +16,7 @@ class TagFormat:
     tags: tuple[str, ...]
     text_outside: bool
     bounded = True
+    reads = ()
 
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion; the row is not looked at."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cmp_to_key
+from functools import cmp_to_key, reduce
 from typing import Any, NamedTuple
 
 from rl_verifiers.expressions import Node, OverLimitError, num
@@ -59,7 +59,7 @@ def reals(node: Node, order: Order) -> Pieces:
     if node.op == "set":
         return _clean([(Cut(item, False), Cut(item, True)) for item in node.args], order)
     if node.op in ("union", "list"):
-        return _clean([piece for part in node.args for piece in reals(part, order)], order)
+        return _together(node, order)
     if node.op in ("intersection", "difference"):
         left, right = (reals(part, order) for part in node.args)
         right = right if node.op == "intersection" else _complement(right)
@@ -69,12 +69,29 @@ def reals(node: Node, order: Order) -> Pieces:
     raise NotASetError
 
 
+def _together(node: Node, order: Order) -> Pieces:
+    """A union; but inequalities with commas between them hold together where they can."""
+    found = [reals(part, order) for part in node.args]
+    if node.op == "list" and node.value != "or" and all(part.op == "rel" for part in node.args):
+        common = reduce(lambda left, right: _intersection(left, right, order), found)
+        if common:
+            return common
+    return _clean([piece for pieces in found for piece in pieces], order)
+
+
+def unknowns(node: Node) -> frozenset[Node]:
+    """The symbols in ``node``, and its unknown functions with their arguments."""
+    if node.op in ("sym", "apply"):
+        return frozenset([node])
+    return frozenset(unknown for part in node.args for unknown in unknowns(part))
+
+
 def _inequality(node: Node, order: Order) -> Pieces:
     found = _ALL
     for left, operator, right in zip(node.args, node.value, node.args[1:], strict=False):
         if operator not in _FLIPPED:
             raise NotASetError
-        if right.op == "sym" or _is_absolute(right):
+        if _is_unknown(right) or _is_absolute(right):
             part = _solutions(right, _FLIPPED[operator], left, order)
         else:
             part = _solutions(left, operator, right, order)
@@ -85,13 +102,17 @@ def _inequality(node: Node, order: Order) -> Pieces:
 def _solutions(unknown: Node, operator: str, bound: Node, order: Order) -> Pieces:
     if _is_absolute(unknown):
         return _absolute(operator, bound, order)
-    if unknown.op == "sym":
+    if _is_unknown(unknown):
         return _half_line(operator, bound, order)
     raise NotASetError
 
 
+def _is_unknown(node: Node) -> bool:
+    return node.op in ("sym", "apply")
+
+
 def _is_absolute(node: Node) -> bool:
-    return node.op == "func" and node.value == "abs" and node.args[0].op == "sym"
+    return node.op == "func" and node.value == "abs" and _is_unknown(node.args[0])
 
 
 def _half_line(operator: str, bound: Node, order: Order) -> Pieces:

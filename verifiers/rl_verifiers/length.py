@@ -108,6 +108,11 @@ class LengthReward:
     unit: Unit
     bounded = True
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The row's columns that the score depends on."""
+        return ("n_tokens",) if self.unit == "tokens" else ()
+
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion."""
         length = length_of(completion, row, self.unit)

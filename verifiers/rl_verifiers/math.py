@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from rl_verifiers.answers import (
+from rl_verifiers.answers import is_over_limit, same_answer
+from rl_verifiers.expressions import MAX_CHARACTERS, Node, OverLimitError, UnparsableError
+from rl_verifiers.oracles import (
     EXACT_DIGITS,
     ROUNDED_DIGITS,
-    ExactOracle,
     NeedsNumericError,
     Oracle,
-    is_over_limit,
-    same_answer,
     same_number,
 )
-from rl_verifiers.expressions import Node, OverLimitError, UnparsableError
 from rl_verifiers.parse import parse_answer
 from rl_verifiers.phrases import folded_words
 from rl_verifiers.quantities import normalised, number
+from rl_verifiers.quick import QuickOracle
 from rl_verifiers.score import Row, Score
 from rl_verifiers.text import (
     Extraction,
@@ -31,15 +32,27 @@ from rl_verifiers.text import (
     option_letter,
     reference,
 )
-from rl_verifiers.workers import WorkerError, failure_score, inside_worker, shared_pool
+from rl_verifiers.workers import (
+    WorkerError,
+    failure_score,
+    inside_worker,
+    run_inline,
+    shared_pool,
+)
 
 MAX_INLINE = 1_000
 """Longer answers are read in a worker, so that no answer holds up an event loop."""
+MAX_KEPT = 4096
+"""References, and verdicts, that are kept for when they are asked for again."""
 CPU_SECONDS = 5.0
 WALL_SECONDS = 60.0
 """Second walls: the limits on work in :mod:`rl_verifiers.expressions` should be met long before."""
 
 Verdict = Literal["correct", "wrong", "unparsable", "over_limit", "bad_reference"]
+
+
+Pending = Callable[[], Score]
+"""Waits for the worker that makes a comparison."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +62,20 @@ class MathVerifier:
     extract: Extraction
     strict: bool
     bounded = True
+    reads = ("answer",)
 
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion; blocks while a worker evaluates a symbolic answer."""
+        begun = self.begin(completion, row)
+        return begun if isinstance(begun, Score) else begun()
+
+    def begin(self, completion: str, row: Row) -> Score | Pending:
+        """The score where it is decided here; else what waits for a worker."""
         decided = self._inline(completion, row)
         if isinstance(decided, Score):
             return decided
-        try:
-            return _score(decided.found, decided.submit().result())
-        except WorkerError as error:
-            return failure_score(error)
+        future = decided.submit()
+        return lambda: _awaited(decided.found, future.result)
 
     async def ascore(self, completion: str, row: Row) -> Score:
         """Score one completion; other tasks run while a worker evaluates a symbolic answer."""
@@ -68,20 +85,19 @@ class MathVerifier:
         try:
             return _score(decided.found, await asyncio.wrap_future(decided.submit()))
         except WorkerError as error:
-            return failure_score(error)
+            return _unanswered(error, decided.found)
 
     def _inline(self, completion: str, row: Row) -> Score | _Question:
-        gold = normalised(reference(row) or "")
-        if not gold:
+        answer = reference(row)
+        gold = None if answer is None else _gold(answer)
+        if gold is None:
             return bad_reference(row)
-        letter = option_letter(gold)
-        if letter is not None:
-            return _chosen(letter, choice_in(completion, self.extract))
+        if gold.letter is not None:
+            return _chosen(gold.letter, choice_in(completion, self.extract))
         found = extraction(self.extract)(completion)
         if not found:
             return Score.wrong("no answer found", status="no_answer")
-        digits = EXACT_DIGITS if self.strict else ROUNDED_DIGITS
-        return _decided(_Question(gold, normalised(found), digits))
+        return _decided(gold, normalised(found), EXACT_DIGITS if self.strict else ROUNDED_DIGITS)
 
 
 def math_verifier(*, extract: Extraction = "final", strict: bool = True) -> MathVerifier:
@@ -93,10 +109,11 @@ def math_verifier(*, extract: Extraction = "final", strict: bool = True) -> Math
     ``over_limit``; a reference that is not understood, ``bad_reference`` (unless the answer is the
     same text). No text is ever evaluated as code.
 
-    Rational numbers are compared exactly. Anything else goes to a worker process, where numbers
-    refute what differs, sympy decides about what agrees in sixty digits, and what sympy cannot
-    settle within its limits passes if it agrees in some hundreds (see
-    :mod:`rl_verifiers.numeric`). All limits count work, so that no verdict depends on the machine.
+    Rational numbers, polynomials and roots are compared exactly, and machine numbers with a bound
+    on their error tell most of the rest apart (:mod:`rl_verifiers.quick`). What is left goes to a
+    worker process, where numbers refute what differs, sympy decides about what agrees in sixty
+    digits, and what sympy cannot settle within its limits passes if it agrees in some hundreds
+    (:mod:`rl_verifiers.numeric`). All limits count work, so no verdict depends on the machine.
 
     Args:
         extract: Where the answer stands in the completion (see :mod:`rl_verifiers.extract`).
@@ -107,22 +124,27 @@ def math_verifier(*, extract: Extraction = "final", strict: bool = True) -> Math
     return MathVerifier(extract, strict)
 
 
-def judge(gold: str, found: str, oracle: Oracle) -> tuple[Verdict, str]:
+def judge(gold: str, found: str, oracle: Callable[[], Oracle]) -> tuple[Verdict, str]:
     """Compare two normalised answers; the verdict and its reason.
 
+    Args:
+        gold: The reference.
+        found: The answer.
+        oracle: Makes one that decides about values.
+
     Raises:
-        NeedsNumericError: From an exact oracle.
+        NeedsNumericError: From an oracle that leaves some questions to another.
     """
     try:
         wanted = _reference_tree(gold)
     except (UnparsableError, OverLimitError) as error:
         return "bad_reference", f"reference {gold!r:.80}: {error}"
     try:
-        return ("correct" if same_answer(wanted, parse_answer(found), oracle) else "wrong"), ""
+        return ("correct" if same_answer(wanted, parse_answer(found), oracle()) else "wrong"), ""
     except NeedsNumericError:
         raise
     except (OverLimitError, RecursionError) as error:
-        if is_over_limit(wanted, oracle):
+        if is_over_limit(wanted, oracle()):
             return "bad_reference", f"reference {gold!r:.80}: {error}"
         return "over_limit", str(error)
     except ValueError as error:
@@ -133,7 +155,29 @@ def judge_numerically(gold: str, found: str, digits: int) -> tuple[Verdict, str]
     """:func:`judge` by evaluation and algebra; what a worker runs."""
     from rl_verifiers.numeric import NumericOracle  # noqa: PLC0415 - it imports mpmath
 
-    return judge(gold, found, NumericOracle(digits))
+    return judge(gold, found, lambda: NumericOracle(digits))
+
+
+class _Gold(NamedTuple):
+    """A reference, as far as it is read once for all its completions."""
+
+    text: str
+    letter: str | None
+    value: Fraction | None
+    words: str | None
+
+
+def _gold(answer: str) -> _Gold | None:
+    """None where the reference is empty."""
+    return _short_gold(answer) if len(answer) <= MAX_INLINE else _read_gold(answer)
+
+
+def _read_gold(answer: str) -> _Gold | None:
+    text = normalised(answer)
+    return _Gold(text, option_letter(text), number(text), folded_words(text)) if text else None
+
+
+_short_gold = lru_cache(maxsize=MAX_KEPT)(_read_gold)
 
 
 @dataclass(frozen=True)
@@ -146,53 +190,102 @@ class _Question:
 
     def submit(self) -> Future[tuple[Verdict, str]]:
         arguments = (self.gold, self.found, self.digits)
-        if inside_worker():
-            done: Future[tuple[Verdict, str]] = Future()
-            done.set_result(judge_numerically(*arguments))
-            return done
-        return shared_pool().submit(
-            judge_numerically, *arguments, cpu_s=CPU_SECONDS, wall_s=WALL_SECONDS
-        )
+        done: Future[tuple[Verdict, str]] = Future()
+        if self in _answered:
+            done.set_result(_answered[self])
+        elif not inside_worker():
+            done = shared_pool().submit(
+                judge_numerically, *arguments, cpu_s=CPU_SECONDS, wall_s=WALL_SECONDS
+            )
+            done.add_done_callback(self._keep)
+        else:
+            try:
+                done.set_result(run_inline(judge_numerically, *arguments, cpu_s=CPU_SECONDS))
+                self._keep(done)
+            except WorkerError as error:
+                done.set_exception(error)
+        return done
+
+    def _keep(self, done: Future[tuple[Verdict, str]]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            if len(_answered) >= MAX_KEPT:
+                _answered.clear()
+            _answered[self] = done.result()
 
 
-def _decided(question: _Question) -> Score | _Question:
-    """The score where text or exact arithmetic decides, else the question."""
-    gold, found = question.gold, question.found
-    same = _same_text(gold, found, question.digits)
+_answered: dict[_Question, tuple[Verdict, str]] = {}
+
+
+def _decided(gold: _Gold, found: str, digits: int) -> Score | _Question:
+    """The score where text, arithmetic or algebra decides, else the question."""
+    same = _same_text(gold, found, digits)
     if same is not None:
         return _score(found, ("correct" if same else "wrong", ""))
-    if max(len(gold), len(found)) > MAX_INLINE:
-        return question
+    if max(len(gold.text), len(found)) > MAX_INLINE:
+        return _large(gold.text, found, digits)
+    verdict = _verdict(gold.text, found, digits)
+    return _Question(gold.text, found, digits) if verdict is None else _score(found, verdict)
+
+
+@lru_cache(maxsize=MAX_KEPT)
+def _verdict(gold: str, found: str, digits: int) -> tuple[Verdict, str] | None:
+    """None where a worker must decide."""
     try:
-        return _score(found, judge(gold, found, ExactOracle(question.digits)))
+        return judge(gold, found, lambda: QuickOracle(digits))
     except NeedsNumericError:
-        return question
+        return None
+
+
+def _large(gold: str, found: str, digits: int) -> Score | _Question:
+    """Of an answer too long to parse, or of one for a worker."""
+    if len(gold) > MAX_CHARACTERS:
+        verdict: Verdict = "bad_reference"
+    elif len(found) > MAX_CHARACTERS:
+        verdict = "over_limit"
+    else:
+        return _Question(gold, found, digits)
+    return _score(found, (verdict, f"more than {MAX_CHARACTERS:,} characters"))
 
 
 def _score(found: str, verdict: tuple[Verdict, str]) -> Score:
     status, reason = verdict
     if status == "correct":
-        return Score.correct()
-    return Score.wrong(reason or f"{found!r:.80} is not the answer", status=status)
+        return Score.correct(answer=found)
+    return Score.wrong(reason or f"{found!r:.80} is not the answer", status=status, answer=found)
 
 
-def _same_text(gold: str, found: str, digits: int) -> bool | None:
+def _awaited(found: str, result: Callable[[], tuple[Verdict, str]]) -> Score:
+    try:
+        return _score(found, result())
+    except WorkerError as error:
+        return _unanswered(error, found)
+
+
+def _unanswered(error: WorkerError, found: str) -> Score:
+    return replace(failure_score(error), answer=found)
+
+
+def _same_text(gold: _Gold, found: str, digits: int) -> bool | None:
     """The verdict where text or plain numbers decide; None where the answers must be parsed."""
-    if gold == found:
+    if gold.text == found:
         return True
-    value, other = number(gold), number(found)
-    if value is not None and other is not None:
-        return same_number(value, other, digits)
-    words = folded_words(gold)
-    return True if words is not None and words == folded_words(found) else None
+    if found.isdecimal() and gold.text.isdecimal() and found.isascii() and gold.text.isascii():
+        return found.lstrip("0") == gold.text.lstrip("0")
+    if gold.value is not None and (value := number(found)) is not None:
+        return same_number(gold.value, value, digits)
+    return True if gold.words is not None and gold.words == folded_words(found) else None
 
 
 def _chosen(wanted: str, found: str | None) -> Score:
     if found is None:
         return Score.wrong("no option found", status="no_answer")
-    return Score.correct() if found == wanted else Score.wrong(f"{found} is not the answer")
+    if found == wanted:
+        return Score.correct(answer=found)
+    return Score.wrong(f"{found} is not the answer", answer=found)
 
 
-@lru_cache(maxsize=4096)
 def _reference_tree(gold: str) -> Node:
-    return parse_answer(gold)
+    return _short_tree(gold) if len(gold) <= MAX_INLINE else parse_answer(gold)
+
+
+_short_tree = lru_cache(maxsize=MAX_KEPT)(parse_answer)

@@ -12,16 +12,17 @@ imported on first use.
 
 from __future__ import annotations
 
-import random
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
-from rl_verifiers.answers import EXACT_DIGITS, rounding_slack, same_number
 from rl_verifiers.expressions import Node, NotExactError, OverLimitError, exact, parts, symbols
+from rl_verifiers.oracles import EXACT_DIGITS, NeedsNumericError, rounding_slack
+from rl_verifiers.points import NOWHERE, Point, UndecidedError, points
+from rl_verifiers.quick import QuickOracle
 
 COARSE = (30, 60)
 """The two working precisions that refute, in decimal digits."""
@@ -34,49 +35,44 @@ MAX_WORK = 50_000
 """Digits of the second look times the parts of the expressions."""
 MAX_MAGNITUDE = 100_000
 """Largest power of two that a value on the way may reach."""
-_POINTS, _AGREEING = 24, 4
+MAX_PARTS = 400
+"""Parts of expressions to evaluate, after which a question asks for no more such comparisons."""
+_AGREEING = 4
+_EFFORT = 5
+_COSTLY = 30
+_ANGULAR = frozenset(["sin", "cos", "tan", "sec", "csc", "cot"])
 
 Precision = tuple[int, int]
-
-
-class Point(NamedTuple):
-    """Where to evaluate: the values of the symbols, and whether only real numbers may occur."""
-
-    coordinates: Mapping[str, Fraction] = {}
-    is_real: bool = False
-
-
-NOWHERE = Point()
-
-
-class UndecidedError(ValueError):
-    """The two expressions are not both defined at enough points to tell."""
 
 
 class UndefinedError(ValueError):
     """An expression has no value at a point."""
 
 
-@dataclass(frozen=True)
 class NumericOracle:
-    """Decides by evaluation; see :class:`rl_verifiers.answers.Oracle`."""
+    """Decides by evaluation; see :class:`rl_verifiers.oracles.Oracle`.
 
-    digits: int = EXACT_DIGITS
+    One is made for each question: it counts the work of all that it is asked.
+    """
+
+    def __init__(self, digits: int = EXACT_DIGITS) -> None:
+        self._digits, self._quick = digits, QuickOracle(digits, _EFFORT)
+        self._parts = 0
 
     def equal(self, left: Node, right: Node) -> bool:
-        """See :class:`~rl_verifiers.answers.Oracle`."""
-        if left == right:
-            return True
-        try:
-            return same_number(exact(left), exact(right), self.digits)
-        except NotExactError:
-            pass
+        """See :class:`~rl_verifiers.oracles.Oracle`."""
+        with suppress(NeedsNumericError):
+            return self._quick.equal(left, right)
+        self._count(left, right)
         if _same(left, right):
             return True
         return not symbols(left) | symbols(right) and self._is_rounding(left, right)
 
     def order(self, left: Node, right: Node) -> int:
-        """See :class:`~rl_verifiers.answers.Oracle`."""
+        """See :class:`~rl_verifiers.oracles.Oracle`."""
+        with suppress(NeedsNumericError):
+            return self._quick.order(left, right)
+        self._count(left, right)
         values = _values((left, right), NOWHERE, COARSE[1])
         if any(map(_is_complex, values)):
             raise UndecidedError("no order among complex numbers")
@@ -87,8 +83,11 @@ class NumericOracle:
         return 1 if values[0].real > values[1].real else -1
 
     def ratio_sign(self, left: Node, right: Node) -> int:
-        """See :class:`~rl_verifiers.answers.Oracle`."""
-        for point in reversed(list(_points(left, right))):
+        """See :class:`~rl_verifiers.oracles.Oracle`."""
+        with suppress(NeedsNumericError):
+            return self._quick.ratio_sign(left, right)
+        self._count(left, right)
+        for point in reversed(points(left, right)):
             try:
                 top, bottom = _values((left, right), point, COARSE[1])
             except UndefinedError:
@@ -99,10 +98,17 @@ class NumericOracle:
                 return int(sign > 0) - int(sign < 0) if _same(*crossed) else 0
         return 0
 
+    def _count(self, *nodes: Node) -> None:
+        if self._parts > MAX_PARTS:
+            raise OverLimitError(f"more than {MAX_PARTS} parts to evaluate")
+        for node in nodes:
+            for part in parts(node):
+                self._parts += _COSTLY if part.value in _ANGULAR else 1
+
     def _is_rounding(self, left: Node, right: Node) -> bool:
         for node in (left, right):
             try:
-                slack = rounding_slack(exact(node), self.digits)
+                slack = rounding_slack(exact(node), self._digits)
             except NotExactError:
                 continue
             if slack is not None:
@@ -167,7 +173,7 @@ def _agree(left: Node, right: Node, precision: Precision) -> bool:
     """Whether two expressions coincide at every point where both are defined."""
     names = symbols(left) | symbols(right)
     agreeing = 0
-    for point in _points(left, right) if names else [NOWHERE]:
+    for point in points(left, right) if names else [NOWHERE]:
         try:
             pairs = [_values((left, right), point, digits) for digits in precision]
         except UndefinedError:
@@ -178,24 +184,6 @@ def _agree(left: Node, right: Node, precision: Precision) -> bool:
         if agreeing == _AGREEING or not names:
             return True
     raise UndecidedError("undefined at too many points" if names else "it has no value")
-
-
-def _points(left: Node, right: Node) -> Iterator[Point]:
-    """Points with fixed pseudo-random coordinates: positive ones first, then of either sign.
-
-    Unless i occurs, all is real: a point where a root or logarithm is not lies outside the domain.
-    """
-    names = sorted(symbols(left) | symbols(right))
-    is_real = not any(part == Node("const", value="i") for x in (left, right) for part in parts(x))
-    generator = random.Random(20_260_101)
-    for index in range(_POINTS):
-        sizes = (3, 12) if index % 3 else (1, 1)
-        coordinates = {}
-        for name in names:
-            value = Fraction(generator.randrange(1, 10**6) * sizes[1], sizes[0] * 10**6)
-            is_positive = index % 4 < 2 or generator.random() < 0.5
-            coordinates[name] = value if is_positive else -value
-        yield Point(coordinates, is_real)
 
 
 def _coincide(pairs: list[list[Any]], precision: Precision) -> bool:
@@ -236,7 +224,10 @@ def _evaluated(node: Node, point: Point, digits: int) -> Any:
 
 def _value(node: Node, point: Point, mp: Any) -> Any:
     if node.op in ("num", "based", "sym"):
-        return _number(point.coordinates[node.value] if node.op == "sym" else exact(node), mp)
+        value = exact(node) if node.op != "sym" else point.coordinates.get(node.value)
+        if value is None:
+            raise UndefinedError(node.value)
+        return _number(value, mp)
     if node.op == "const" and node.value in ("pi", "e", "i"):
         return {"pi": mp.pi, "e": mp.e, "i": mp.mpc(0, 1)}[node.value] * 1
     if node.op == "func" and node.value == "det":

@@ -5,34 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 
+from rl_verifiers import units
 from rl_verifiers.expressions import Node, UnparsableError, num, symbols
 
-RELATIONS = frozenset(["=", "<", ">", "≤", "≥", "≠", "∈", "≈", "→"])
+RELATIONS = frozenset(["=", "<", ">", "≤", "≥", "≠", "∈", "∉", "≈", "→"])
 _ORDERINGS = frozenset("<>≤≥≠")
 SEPARATORS = frozenset((";", ",", "and", "or"))
-MATRICES = frozenset(("matrix", "pmatrix", "bmatrix", "Bmatrix", "vmatrix", "array", "smallmatrix"))
 POWER = {
     ";": 10, ",": 20, "and": 20, "or": 20, **dict.fromkeys(RELATIONS, 30), "∪": 40,
     "∩": 45, "∖": 40, ":": 48, "+": 50, "-": 50, "±": 50, "∓": 50, "*": 60, "/": 60, "^": 80,
-    "!": 90, "%": 90, "°": 90, "'": 90, "_": 95, "$": 90, "€": 90, "£": 90,
+    "!": 90, "%": 90, "°": 90, "'": 90, "''": 90, "_": 95,
+    **dict.fromkeys("$€£¥₹", 90),
 }  # fmt: skip
 IMPLICIT = 60
 UNARY = 55
 ARGUMENT = 61
 CLOSING = {"(": ")]", "[": ")]", "⟨": "⟩", "{{": "}}", "⌊": "⌋", "⌈": "⌉"}
 APPLIED = frozenset("fghFGHPQWO")
+
 ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "lg": "log"}
-CURRENCY = "$€£"
+CURRENCY = "$€£¥₹"
+_ARCS = {"'": 60, "inch": 3600}
 
 
 def natural(node: Node) -> bool:
     """Whether ``node`` is a positive whole number as written."""
     return node.op == "num" and node.value.denominator == 1 and node.value > 0
-
-
-def plain(node: Node) -> str:
-    """A number as text, for the name of a unit; a question mark for anything else."""
-    return str(node.value) if node.op == "num" else "?"
 
 
 def quotient_of_logarithms(argument: Node, base: Node) -> Node:
@@ -43,9 +41,35 @@ def quotient_of_logarithms(argument: Node, base: Node) -> Node:
 
 def product(left: Node, right: Node) -> Node:
     r"""``4 \pi cm`` is a quantity of ``4 \pi``, not four times one."""
-    if right.op == "unit" and right.value not in "°%":
-        return Node("unit", (Node("mul", (left, right.args[0])),), right.value)
+    if left.op == "unit" and left.value == "°" and right.op == "unit" and right.value in _ARCS:
+        minutes = Node("div", (right.args[0], num(_ARCS[right.value])))
+        return left._replace(args=(_chained("add", left.args[0], minutes),))
+    if right.op == "unit" and right.value not in ("°", "%"):
+        return Node("unit", (_chained("mul", left, right.args[0]),), right.value)
+    if left.op == "unit" and left.value not in ("°", "%") and (unit := units.written(right)):
+        return left._replace(value=units.multiplied(left.value, unit))
+    if (unit := units.written(right)) is not None and left.op != "text":
+        return Node("unit", (left,), unit)
     return _chained("mul", left, right)
+
+
+def quotient(left: Node, right: Node) -> Node:
+    """``left / right``; ``10 m / s`` is a quantity in metres a second."""
+    if right.op == "unit":  # 1/2 cm
+        return right._replace(args=(Node("div", (left, right.args[0])),))
+    unit = units.written(right)
+    if unit is None or left.op == "text":
+        return Node("div", (left, right))
+    if left.op == "unit":
+        return left._replace(value=units.multiplied(left.value, unit, -1))
+    return Node("unit", (left,), units.multiplied("", unit, -1))
+
+
+def less(left: Node, right: Node) -> Node:
+    """``left - right``: of numbers, or of sets where the left one is the real numbers."""
+    if left == Node("const", value="reals"):
+        return Node("difference", (left, right))
+    return _chained("add", left, Node("neg", (right,)))
 
 
 def _chained(op: str, left: Node, right: Node) -> Node:
@@ -67,27 +91,42 @@ def joined(items: tuple[Node, ...], separators: set[str]) -> Node:
     """
     if {"and", "or"} & separators and all(node.op == "sym" for node in items):
         raise UnparsableError("a logical formula")
+    if "or" in separators and all(node.op == "text" for node in items):
+        return Node("list", items, "or")
     if not all(node.op == "rel" and set(node.value) <= _ORDERINGS for node in items):
-        return Node("list", items)
+        return Node("list", _solutions(items))
     if {"and", "or"} <= separators:
         raise UnparsableError("inequalities joined by both 'and' and 'or'")
     excluding = "or" not in separators and all(node.value == ("≠",) for node in items)
     is_one_unknown = len(frozenset().union(*map(symbols, items))) == 1
     if is_one_unknown and ("and" in separators or excluding):
         return reduce(lambda left, right: Node("intersection", (left, right)), items)
-    return Node("list", items)
+    return Node("list", items, "or" if "or" in separators else None)
+
+
+def _solutions(items: tuple[Node, ...]) -> tuple[Node, ...]:
+    """``x=1, y=2, x=2, y=1`` as two tuples: one for each round of the same names."""
+    if not all(node.op == "rel" and node.value == ("=",) for node in items):
+        return items
+    names = [node.args[0] for node in items]
+    size = names.index(names[0], 1) if names[0] in names[1:] else 1
+    if size == 1 or len(items) % size or names != names[:size] * (len(items) // size):
+        return items
+    rounds = range(0, len(items), size)
+    return tuple(Node("tuple", items[i : i + size], "()") for i in rounds)
 
 
 POSTFIX: dict[str, Callable[[Node], Node]] = {
     "!": lambda node: Node("func", (node,), "factorial"),
     "'": lambda node: Node("unit", (node,), "'"),
-    **{mark: lambda node, mark=mark: Node("unit", (node,), mark) for mark in "%°$€£"},  # type: ignore[misc]
+    "''": lambda node: Node("unit", (node,), "inch"),
+    **{mark: lambda node, mark=mark: Node("unit", (node,), mark) for mark in "%°" + CURRENCY},  # type: ignore[misc]
 }
 BINARY: dict[str, Callable[[Node, Node], Node]] = {
     "+": lambda left, right: _chained("add", left, right),
-    "-": lambda left, right: _chained("add", left, Node("neg", (right,))),
+    "-": less,
     "*": product,
-    "/": lambda left, right: Node("div", (left, right)),
+    "/": quotient,
     "±": lambda left, right: Node("pm", (left, right), "±"),
     "∓": lambda left, right: Node("pm", (left, right), "∓"),
     ":": ratio,

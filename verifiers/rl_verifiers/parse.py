@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from rl_verifiers.cursor import Cursor
+from rl_verifiers import units
 from rl_verifiers.expressions import (
+    MAX_CHARACTERS,
     MAX_NESTING,
     MAX_NODES,
     Node,
@@ -20,15 +21,16 @@ from rl_verifiers.expressions import (
     check_depth,
     num,
 )
+from rl_verifiers.forms import based, special
+from rl_verifiers.functions import FunctionParser, turn
+from rl_verifiers.notation import rewritten
 from rl_verifiers.operators import (
-    ALIASES,
     APPLIED,
     ARGUMENT,
     BINARY,
     CLOSING,
     CURRENCY,
     IMPLICIT,
-    MATRICES,
     POSTFIX,
     POWER,
     RELATIONS,
@@ -37,18 +39,13 @@ from rl_verifiers.operators import (
     UNARY,
     joined,
     natural,
-    plain,
     product,
-    quotient_of_logarithms,
 )
 from rl_verifiers.phrases import folded_words
 from rl_verifiers.quantities import MAX_EXPONENT, normalised
 from rl_verifiers.tokens import Token, tokens
 
-_BASED = re.compile(
-    r"(?:\\(?:text|mathrm)\s?\{\s?([0-9A-Za-z]{1,200})\s?\}|([0-9A-Z]{1,200}))\s?_\s?"
-    r"\{?\s?(?:\\text\s?\{)?\s?([0-9]{1,2})\s?\}{0,2}"
-)
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+")
 
 
 def parse_answer(text: str) -> Node:
@@ -58,30 +55,29 @@ def parse_answer(text: str) -> Node:
         UnparsableError: It is not mathematics, text or a list of those as we read them.
         OverLimitError: It is too long, too deep or has too many parts.
     """
-    text = normalised(text)
-    based = _BASED.fullmatch(text)
-    if based is not None:
-        return _based(based[1] or based[2], int(based[3]))
+    if len(text) > MAX_CHARACTERS:
+        raise OverLimitError(f"an answer of more than {MAX_CHARACTERS} characters")
+    text = rewritten(normalised(text))
+    node = special(text, parse_answer)
+    if node is not None:
+        return node
     words = folded_words(text)
     if words is not None:
         return Node("text", value=words)
     try:
         node = _Parser(tokens(text)).answer()
         check_depth(node)
-        return node
     except RecursionError:
         raise OverLimitError("nested too deeply") from None
+    if node.op == "num" and _GROUPED.fullmatch(text):  # a list where the reference is one
+        return node._replace(args=tuple(num(int(part)) for part in text.split(",")))
+    return node
 
 
-def _based(digits: str, base: int) -> Node:
-    try:
-        int(digits, base)
-    except ValueError:
-        raise UnparsableError(f"{digits!r:.20} is not a number in base {base}") from None
-    return Node("based", value=(digits.upper().lstrip("0") or "0", base))
+_INFIX = {"over": 5, "choose": 5, "end": 0}
 
 
-class _Parser(Cursor):
+class _Parser(FunctionParser):
     """One reading of one list of tokens."""
 
     def __init__(self, source: list[Token]) -> None:
@@ -120,8 +116,8 @@ class _Parser(Cursor):
             return 0 if starts_value else POWER[token.value]
         if token.kind == "word":
             return ARGUMENT
-        if token.value == "end" and token.kind == "cmd":
-            return 0
+        if token.kind == "cmd" and token.value in _INFIX:
+            return _INFIX[token.value]
         if token.kind == "op" and token.value not in ("(", "[", "{", "{{", "⟨", "|", "⌊", "⌈"):
             return 0
         return 0 if token.value == "|" and self._bars else IMPLICIT
@@ -131,7 +127,8 @@ class _Parser(Cursor):
         if token.kind == "word":
             return self._unit(left)
         if token.kind not in ("op", "sep") or value not in POWER:
-            return self._implicit(left, token)
+            is_infix = token.kind == "cmd" and value in _INFIX
+            return self._over(left, value) if is_infix else self._implicit(left, token)
         self._position += 1
         if value in BINARY:
             return BINARY[value](left, self._expression(binding))
@@ -196,8 +193,8 @@ class _Parser(Cursor):
             self._position += 3
             return Node("unit", (base,), "°")
         exponent = self._expression(79)
-        if base.op == "unit" and base.value not in "°%$€£":
-            return Node("unit", base.args, f"{base.value}^{plain(exponent)}")
+        if base.op == "unit" and base.value not in ("°", "%", *CURRENCY):
+            return base._replace(value=units.powered(base.value, int(_integer(exponent) or 1)))
         return Node("pow", (base, exponent))
 
     def _script(self, left: Node, mark: str) -> Node:
@@ -206,29 +203,51 @@ class _Parser(Cursor):
         if left.op == "num" and left.value.denominator == 1:
             base = self._expression(95)
             if base.op == "num" and 2 <= base.value <= 36:
-                return _based(str(left.value), int(base.value))
+                return based(str(left.value), int(base.value))
         raise UnparsableError("a subscript that is neither a base nor part of a name")
 
     def _unit(self, left: Node) -> Node:
-        words = [self._next().value]
+        words: list[tuple[str, int]] = []
         while (token := self._peek()) is not None and token.kind == "word":
-            words.append(self._next().value)
-        unit = " ".join(words)
-        for prefix, suffix in (("square ", "^2"), ("cubic ", "^3")):
-            if unit.startswith(prefix):
-                unit = unit.removeprefix(prefix) + suffix
-        return Node("unit", (left,), unit)
+            word, exponent = self._next().value, 1
+            if self._peek_value() == "^":
+                self._position += 1
+                exponent = _integer(self._expression(79)) or 1
+            if word.casefold() in units.MULTIPLIERS and not words:
+                left = product(left, num(units.MULTIPLIERS[word.casefold()]))
+            else:
+                words.append((word, exponent))
+        return Node("unit", (left,), units.phrase(words)) if words else left
+
+    def _over(self, left: Node, command: str) -> Node:
+        self._position += 1
+        pair = (left, self._expression(_INFIX[command]))
+        return Node("div", pair) if command == "over" else Node("func", pair, "binom")
 
     def _implicit(self, left: Node, token: Token) -> Node:
-        mixed = left.op == "num" and left.value.denominator == 1 and token.value == "frac"
+        whole = left.op == "num" and left.value.denominator == 1
         if left.op == "num" and token.kind == "num":
-            raise UnparsableError("two numbers side by side")
+            return self._mixed(left, token)
+        if token.value == "angle" and self._peek_value(1)[:1].isdigit():
+            self._position += 1
+            return product(left, turn(self._expression(ARGUMENT)))
         right = self._expression(IMPLICIT)
-        if mixed and right.op == "div" and all(natural(part) for part in right.args):
+        is_fraction = right.op == "div" and all(map(natural, right.args))
+        if whole and token.value in ("frac", "{") and is_fraction:
             return Node("add", (left, right))
-        if mixed and right.op == "unit" and right.args[0].op == "div":
+        if whole and token.value == "frac" and right.op == "unit" and right.args[0].op == "div":
             return Node("unit", (Node("add", (left, right.args[0])),), right.value)
         return product(left, right)
+
+    def _mixed(self, left: Node, token: Token) -> Node:
+        """``2 3/4``: a whole number and a proper fraction of two."""
+        top = self._prefix()
+        if token.space and self._peek_value() == "/" and natural(left) and natural(top):
+            self._position += 1
+            bottom = self._prefix()
+            if natural(bottom) and top.value < bottom.value:
+                return Node("add", (left, Node("div", (top, bottom))))
+        raise UnparsableError("two numbers side by side")
 
     # Prefixes.
 
@@ -240,7 +259,7 @@ class _Parser(Cursor):
         value = Fraction(int((whole + decimals) or "0"), 10 ** len(decimals))
         value *= Fraction(10) ** int(exponent or 0)
         following = self._peek_value()
-        if following in ("overline", "bar", "dot") and not exponent:
+        if following in ("overline", "bar") and not exponent:
             self._position += 1
             return self._repeating(value, len(decimals))
         return Node("num", value=value)
@@ -275,58 +294,13 @@ class _Parser(Cursor):
             words.append(self._next().value)
         return Node("text", value=" ".join(words))
 
-    def _function(self, name: str) -> Node:
-        if name == "sqrt":
-            return self._root()
-        if name == "binom":
-            return Node("func", (self._group(), self._group()), "binom")
-        name = ALIASES.get(name, name)
-        base = exponent = None
-        for _ in range(2):
-            if self._peek_value() == "_" and base is None:
-                self._position += 1
-                base = self._group()
-            elif self._peek_value() == "^" and exponent is None:
-                self._position += 1
-                exponent = self._group()
-        inside = self._argument()
-        arguments = inside.args if inside.op == "tuple" else (inside,)
-        if name == "log" and (base is not None or len(arguments) == 2):
-            node = quotient_of_logarithms(arguments[0], base or arguments[1])
-        else:
-            node = Node("func", arguments, "ln" if name == "log" else name)
-        if exponent is None:
-            return node
-        if exponent == Node("neg", (num(1),)) and f"arc{name}" in ("arcsin", "arccos", "arctan"):
-            return Node("func", arguments, f"arc{name}")
-        return Node("pow", (node, exponent))
-
-    def _argument(self) -> Node:
-        """What a function without parentheses takes: ``sin 2x cos x`` is ``sin(2x) cos(x)``."""
-        if self._peek_value() in ("(", "{", "[", "|", "{{"):
-            return self._expression(94)
-        if self._peek_value() == "-":
-            return self._expression(UNARY)
-        node = self._expression(ARGUMENT)
-        while (token := self._peek()) is not None and token.kind in ("num", "sym", "const", "cmd"):
-            node = Node("mul", (node, self._expression(ARGUMENT)))
-        return node
-
-    def _root(self) -> Node:
-        degree = num(2)
-        if self._peek_value() == "[":
-            self._position += 1
-            degree = self._expression(0)
-            self._expect("]")
-        return Node("func", (self._group(), degree), "root")
-
     def _command(self, name: str) -> Node:
         if name == "frac":
             return Node("div", (self._group(), self._group()))
         if name == "begin":
             return self._environment()
-        if name == "operatorname":
-            return self._function(self._raw_group())
+        if name in ("sum", "prod"):
+            return self._series(name)
         if name in ("overline", "bar"):
             return Node("sym", value=self._raw_group())
         raise UnparsableError(f"cannot read \\{name} here")
@@ -344,7 +318,7 @@ class _Parser(Cursor):
         node = self._expression(0)
         self._bars -= 1
         self._expect("|")
-        return Node("func", (node,), "abs")
+        return Node("func", (node,), "det" if node.op == "matrix" else "abs")
 
     def _brackets(self, opening: str) -> Node:
         bars, self._bars = self._bars, 0
@@ -366,39 +340,9 @@ class _Parser(Cursor):
             return node
         return Node("tuple", items, brackets)
 
-    def _environment(self) -> Node:
-        name = self._raw_group().strip("*")
-        if name == "array":
-            self._raw_group()
-        rows: list[Node] = []
-        cells: list[Node] = []
-        while True:
-            value = self._peek_value()
-            if value in ("&", "\\\\", "end"):
-                self._position += 1
-                if value != "&" and cells:
-                    rows.append(Node("row", tuple(cells)))
-                    cells = []
-                if value == "end":
-                    break
-            elif value == "," and name == "cases":
-                self._position += 1
-            else:
-                cells.append(self._expression(20 if name == "cases" else 0))
-        if self._raw_group().strip("*") != name or not rows:
-            raise UnparsableError("an environment without its end")
-        if name == "cases":
-            return Node("list", tuple(row.args[0] for row in rows))
-        if name not in MATRICES:
-            raise UnparsableError(f"unknown environment {name:.20}")
-        if len({len(row.args) for row in rows}) != 1:
-            raise UnparsableError("rows of different lengths")
-        matrix = Node("matrix", tuple(rows))
-        return Node("func", (matrix,), "det") if name == "vmatrix" else matrix
 
-    def _group(self) -> Node:
-        """An argument: a group in braces or parentheses, or one token."""
-        if self._peek_value() == "-":
-            self._position += 1
-            return Node("neg", (self._group(),))
-        return self._expression(94)
+def _integer(node: Node) -> int | None:
+    if node.op == "neg":
+        value = _integer(node.args[0])
+        return None if value is None else -value
+    return int(node.value) if node.op == "num" and node.value.denominator == 1 else None

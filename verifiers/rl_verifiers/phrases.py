@@ -14,6 +14,8 @@ def folded_words(text: str) -> str | None:
     if not re.fullmatch(r"[^\W_]+(?:[ '\-][^\W_]+){0,30}", plain):
         return None
     words = plain.casefold().split()
+    if len(words) > 1 and words[0] in ("a", "an", "the"):
+        words = words[1:]
     named = [word for word in words if len(word) > 3 and word.isalpha() and not _is_math(word)]
     alone = len(words) == 1 and words[0] in _ALONE
     return (

@@ -8,38 +8,53 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from rl_verifiers.typography import (
+    latinised,
+    unboxed,
+    without_delimiters,
+    without_double_escapes,
+    without_entities,
+    without_label,
+)
+
 MAX_DIGITS = 4000
 """Longer literals are refused: reading a number of n digits costs n squared."""
 MAX_EXPONENT = 4000
 """Largest power of ten in a literal such as ``6e23``."""
 
 _DROPPED = re.compile(
-    r"\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|(?<!\\)\\[!,;: ]|\\q?quad|\\displaystyle"
-    r"|\\(?:bigg?|Bigg?)[lr]?(?![a-zA-Z])|\\(?:limits|nolimits)(?![a-zA-Z])"
+    r"\\(?:left|right)\s?\.|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|(?<!\\)\\[!,;: ]"
+    r"|\\q?quad|\\displaystyle"
+    r"|\\(?:[bB]igg?)[lrm]?(?![a-zA-Z])|\\(?:limits|nolimits|checkmark|strut|unit)(?![a-zA-Z])"
+    r"|\\(?:textstyle|scriptstyle|bf|it|mathop|phantom\{\})(?![a-zA-Z])"
+    r"|\\(?:color|textcolor)\s?\{[a-zA-Z]{1,20}\}|\\[hv]space\*?\{[^{}]{0,20}\}"
 )
 _REPLACED = {
-    "−": "-", "–": "-", "\u00a0": " ", "×": r"\times ", "·": r"\cdot ", "÷": "/",
-    "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "√": r"\sqrt ",
-    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "°": r"^\circ ", "±": r"\pm ", "∅": r"\emptyset ",
-    "ℝ": r"\mathbb{R}", "≈": r"\approx ", "²": "^2", "³": "^3", "½": r"\frac{1}{2}",
-    "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "{,}": ",", "\\dfrac": "\\frac", "\\tfrac": "\\frac",
-    "\\cfrac": "\\frac", "\\%": "%", "\\$": "$",
-    "a.m.": "am", "p.m.": "pm", "A.M.": "AM", "P.M.": "PM", "\u2009": " ", "\u202f": " ",
-    "\\lbrace": "\\{",    "\\rbrace": "\\}", "\\dots": "...", "\\ldots": "...", "\\cdots": "...",
+    "{,}": ",", "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac",
+    "\\nicefrac": "\\frac", "\\sfrac": "\\frac", "\\%": "%", "\\$": "$", "~": " ",
+    "\\textdollar": "$", "\\mathdollar": "$", "\\pounds": "£", "\\euro": "€", "US$": "$",
+    "a.m.": "am", "p.m.": "pm", "A.M.": "AM", "P.M.": "PM", "\\textdegree": "^\\circ",
+    "\\lbrace": "\\{", "\\rbrace": "\\}", "\\lbrack": "[", "\\rbrack": "]",
+    "\\dots": "...", "\\ldots": "...", "\\cdots": "...", ":=": "=", "\\coloneqq": "=",
 }  # fmt: skip
 _REPLACE = re.compile("|".join(re.escape(key) for key in sorted(_REPLACED, key=len, reverse=True)))
-_WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
+_WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"),
+             ("*", "*"), ('"', '"'), ("'", "'"))  # fmt: skip
 
+_PLAIN = re.compile(r"-?[0-9]{1,300}(?:\.[0-9]{1,300})?")
 _SINGLE_BACKSLASH = re.compile(r"(?<!\\)\\(?!\\)")
 _TIGHT = re.compile(r"\\!\s*")
 _SPACED = re.compile(r"-?\d{1,3}(?: \d{3})+")
-_GROUPED = re.compile(r"(?<=\d)(?:\\[,;: ]|~)(?=\d{3}(?!\d))")
+_GROUPED = re.compile(r"(?<=\d)(?:\\[,;: ]|~|_|')(?=\d{3}(?!\d))")
+_PUNCTUATION = re.compile(
+    r"(?<=\d)\s?(?:\\(?:text|math(?:bin|ord|punct|rel))\s?)?\{\s?([.,:])\s?\}\s?(?=\d)"
+)
 
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
 _LITERAL = re.compile(
-    rf"(?P<sign>[-+])?\s*(?:[$€£]|USD)?\s*(?P<sign2>-)?(?P<whole>{_DECIMAL})"
-    r"(?:\s*(?:[eE]|(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*))\s*"
+    rf"(?P<sign>[-+])?\s*(?:[$€£¥]|USD)?\s*(?P<sign2>-)?(?P<whole>{_DECIMAL})"
+    r"(?:\s*(?:[eE]|(?:\\times|\\cdot|\*|[xX])\s*10\s*(?:\^|\*\*))\s*"
     r"(?:\{\s*(?P<exp>[-+]?\d{1,6})\s*\}|\(?(?P<exp2>[-+]?\d{1,6})\)?))?"
 )
 _FRACTION = re.compile(
@@ -53,20 +68,41 @@ _SLASH = re.compile(
 
 
 def normalised(text: str) -> str:
-    """``text`` without what never changes its meaning: outer dollars, spacing, final full stop."""
+    """``text`` without what never changes its meaning: dollars, spacing, labels, a full stop."""
+    if _PLAIN.fullmatch(text):
+        return text
+    if not text.isascii():
+        text = latinised(text)
+    if "&" in text:
+        text = without_entities(text)
     if "\\\\" in text and not _SINGLE_BACKSLASH.search(text):
         text = text.replace("\\\\", "\\")  # escaped once too often, as by a JSON writer
-    text = _REPLACE.sub(lambda match: _REPLACED[match[0]], text)
+    text = without_label(text.strip())
+    if "\\" in text or "$" in text:
+        text = without_delimiters(text)
+    if "\\\\" in text:
+        text = without_double_escapes(text)
+    if "{" in text:
+        text = _PUNCTUATION.sub(r"\1", unboxed(text.strip()))
     text = _GROUPED.sub("", _TIGHT.sub("", text))
-    text = _DROPPED.sub(" ", text)
-    text = " ".join(text.split())
+    text = _REPLACE.sub(lambda match: _REPLACED[match[0]], text)
+    text = " ".join(_DROPPED.sub(" ", text).split())
     if _SPACED.fullmatch(text):
         text = text.replace(" ", "")
+    text = _without_wrappers(text)
+    return text[:-1] if text.endswith("!") and text[:-1].isalpha() and len(text) > 2 else text
+
+
+def _without_wrappers(text: str) -> str:
     for _ in range(4):
+        before = text
         if not text.endswith("..."):
-            text = text.rstrip(" .")
+            text = text.rstrip(" .,;\\")
         for opening, closing in _WRAPPERS:
-            text = _unwrapped(text, opening, closing)
+            if text.startswith(opening):
+                text = _unwrapped(text, opening, closing)
+        if text == before:
+            break
     return text
 
 

@@ -6,43 +6,21 @@ import asyncio
 import json
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-from rl_verifiers import extract
+from rl_verifiers import choices, extract
+from rl_verifiers.extractions import Extraction, extraction
+from rl_verifiers.options import choice_in, option_letter
 from rl_verifiers.score import Row, Score, VerifierError
 from rl_verifiers.workers import WorkerError, failure_score, inside_worker, shared_pool
 
-Extraction = Literal["whole", "final", "boxed", "answer_tag", "last_number", "code"]
-
-
-def extraction(name: str) -> Callable[[str], str | None]:
-    """The function of :mod:`rl_verifiers.extract` behind an ``extract=`` option.
-
-    Raises:
-        VerifierError: There is no such rule.
-    """
-    if name not in _EXTRACTIONS:
-        raise VerifierError(f"unknown extract {name!r}; one of {', '.join(_EXTRACTIONS)}")
-    return _EXTRACTIONS[name]
-
-
-def _final(text: str) -> str | None:
-    found = extract.final_answer(text)
-    return None if found is None else found.text
-
-
-_EXTRACTIONS: dict[str, Callable[[str], str | None]] = {
-    "whole": lambda text: text.strip() or None,
-    "final": _final,
-    "boxed": extract.joined_boxes,
-    "answer_tag": extract.answer_tag,
-    "last_number": extract.last_number,
-    "code": extract.code_fence,
-}
-assert set(_EXTRACTIONS) == set(get_args(Extraction))
+__all__ = [
+    "Choice", "Contains", "Exact", "Extraction", "JsonEqual", "Regex", "bad_reference", "choice",
+    "choice_in", "contains", "exact", "extraction", "json_equal", "option_letter", "reference",
+    "regex",
+]  # fmt: skip
 
 
 def reference(row: Row) -> str | None:
@@ -66,18 +44,20 @@ class Exact:
     case: bool
     whitespace: bool
     bounded = True
+    reads = ("answer",)
+    needs = ("answer",)
 
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion."""
         wanted = reference(row)
         if wanted is None:
             return bad_reference(row)
-        found = _EXTRACTIONS[self.extract](completion)
+        found = extraction(self.extract)(completion)
         if not found:
             return Score.wrong("no answer found", status="no_answer")
         if self._folded(found) == self._folded(wanted):
-            return Score.correct()
-        return Score.wrong(f"{found!r:.80} is not the answer")
+            return Score.correct(answer=found)
+        return Score.wrong(f"{found!r:.80} is not the answer", answer=found)
 
     def _folded(self, text: str) -> str:
         text = unicodedata.normalize("NFC", text)
@@ -98,62 +78,6 @@ def exact(*, extract: Extraction = "whole", case: bool = True, whitespace: bool 
     return Exact(extract, case, whitespace)
 
 
-_REFERENCE_LETTER = re.compile(
-    r"(?:\\text(?:bf)?|\\mathrm|\\mathbf)?\s?\{?\s?\(?\s?([A-J])\s?\)?\s?\}?"
-)
-# The words "A" and "I" name an option only where a clause ends after them.
-_OPTION = re.compile(
-    r"(?<![\w'’\\])(?:\((?P<a>[A-Ja-j])\)|(?P<b>[B-HJ](?![\w'’])"
-    r"|[AI](?=\s*(?:[.,;:!?)]|\Z|(?:and|or|because)\b))))"
-)
-_LEADING = re.compile(r"\(?([A-Za-z])(?:\)|[.:](?=\s)|\Z)")
-_CLAUSE = re.compile(
-    r",?\s(?:because|since|which|where|but|so|as|it|not|can|cannot)\b|[.;!?](?=\s|\Z)|\n"
-)
-
-
-def option_letter(answer: str) -> str | None:
-    r"""The letter of a reference that is an option: ``B``, ``(B)``, ``\text{(B)}``; else None."""
-    match = _REFERENCE_LETTER.fullmatch(answer)
-    return None if match is None else match[1]
-
-
-def choice_letter(answer: str) -> str | None:
-    r"""The option that an answer names: ``B``, ``(B) 42``, ``B. 42``, ``\text{B}``, ``for sure B``.
-
-    None where it names no option, or several different ones.
-    """
-    answer = re.sub(r"\\(?:text|textbf|mathrm|mathbf)\s?\{([^{}]{0,200})\}", r"\1", answer)
-    answer = answer.strip().strip("*$").strip()
-    if match := _LEADING.match(answer):
-        return match[1].upper()
-    clause = _CLAUSE.split(answer, maxsplit=1)[0]
-    found = {match["a"] or match["b"] for match in _OPTION.finditer(clause)}
-    found = {letter.upper() for letter in found}
-    return found.pop() if len(found) == 1 else None
-
-
-def choice_in(completion: str, extract_by: Extraction) -> str | None:
-    """The option that a completion ends on, or None.
-
-    Where "final" finds no announced answer, a completion that starts with ``B.`` has chosen B, and
-    else the last option named counts.
-    """
-    if extract_by != "final":
-        found = extraction(extract_by)(completion)
-        return None if found is None else choice_letter(found)
-    final = extract.final_answer(completion)
-    if final is not None and final.rule not in ("last_number", "last_math"):
-        return choice_letter(final.text)
-    rest = (extract.without_thinking(completion) or "").strip()
-    if final is None and extract.boxed(rest) is None and "\\boxed" in rest:
-        return None
-    if match := _LEADING.match(rest):
-        return match[1].upper()
-    options = [match["a"] or match["b"] for match in _OPTION.finditer(rest)]
-    return options[-1].upper() if options else None
-
-
 @dataclass(frozen=True)
 class Choice:
     """See :func:`choice`."""
@@ -161,26 +85,55 @@ class Choice:
     extract: Extraction
     options: str
     bounded = True
+    reads = ("answer", "options", "choices")
 
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion."""
+        options = choices.offered(row)
+        labels = options or dict.fromkeys(self.options, "")
         wanted = option_letter(reference(row) or "")
-        if wanted is None or wanted not in self.options:
+        if wanted not in labels and (options or isinstance(row.get("answer"), int)):
+            wanted = choices.wanted_label(row.get("answer"), labels)
+        if wanted is None or wanted not in labels:
             return bad_reference(row)
-        found = choice_in(completion, self.extract)
-        if found is None or found not in self.options:
-            return Score.wrong(f"no single option of {self.options}", status="no_answer")
-        return Score.correct() if found == wanted else Score.wrong(f"{found} is not the answer")
+        found = self._found(completion, options)
+        if found is None or found not in labels:
+            return Score.wrong(f"no single option of {''.join(labels)}", status="no_answer")
+        return (
+            Score.correct(answer=found)
+            if found == wanted
+            else Score.wrong(f"{found} is not the answer", answer=found)
+        )
+
+    def _found(self, completion: str, options: Mapping[str, str]) -> str | None:
+        """The label chosen: by the text of an option where the row has them, else by its letter."""
+        text = self._announced(completion) if options else None
+        by_text = choices.label_of_text(text, options) if text else None
+        found = by_text or choice_in(completion, self.extract)
+        if text and found not in options:
+            found = choices.chosen_label(text, options)
+        return found
+
+    def _announced(self, completion: str) -> str | None:
+        """The answer as text; all of a completion that announces none."""
+        if self.extract != "final":
+            return extraction(self.extract)(completion)
+        final = extract.final_answer(completion)
+        if final is not None and final.rule not in ("last_number", "last_math"):
+            return final.text
+        return (extract.without_thinking(completion) or "").strip()[:1_000]
 
 
 def choice(*, extract: Extraction = "final", options: str = "ABCDEFGHIJ") -> Choice:
     """The option letter chosen is that of ``row["answer"]``: ``B``, ``(B)``, ``B.``, ``answer: B``.
 
-    An answer that names several different letters is no answer.
+    An answer that names several different letters is no answer. Where the row has its options (a
+    column ``options`` or ``choices``: texts, ``{"A": text}``, or ARC's labels and texts), the
+    answer may be one's text, too. ``row["answer"]`` may also be an index from 0, as in MMLU.
 
     Args:
         extract: Where the answer stands in the completion.
-        options: The letters on offer, A to J at most.
+        options: The letters on offer, A to J at most, where the row does not have its options.
 
     Raises:
         VerifierError: Options that are not distinct letters from A to J.
@@ -199,6 +152,8 @@ class Contains:
 
     case: bool
     bounded = True
+    reads = ("answer",)
+    needs = ("answer",)
 
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion."""
@@ -226,6 +181,8 @@ class JsonEqual:
     """See :func:`json_equal`."""
 
     bounded = True
+    reads = ("answer",)
+    needs = ("answer",)
 
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion."""
@@ -240,8 +197,10 @@ class JsonEqual:
             found = extract.json_value(completion)
         except ValueError as error:
             return Score.wrong(str(error), status="no_answer")
-        same = _canonical(found) == _canonical(wanted)
-        return Score.correct() if same else Score.wrong(f"{found!r:.80} is not the answer")
+        answer = _canonical(found)
+        if answer == _canonical(wanted):
+            return Score.correct(answer=answer)
+        return Score.wrong(f"{found!r:.80} is not the answer", answer=answer)
 
 
 def json_equal() -> JsonEqual:
@@ -269,6 +228,11 @@ class Regex:
     group: int | str | None
     flags: int
     bounded = True
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The row's columns that the score depends on."""
+        return () if self.group is None else ("answer",)
 
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion; blocks while a worker matches."""
@@ -317,8 +281,10 @@ class Regex:
         wanted = reference(row)
         if wanted is None:
             return bad_reference(row)
-        same = text is not None and text.strip() == wanted
-        return Score.correct() if same else Score.wrong(f"{text!r:.80} is not the answer")
+        answer = None if text is None else text.strip()
+        if answer == wanted:
+            return Score.correct(answer=answer)
+        return Score.wrong(f"{text!r:.80} is not the answer", answer=answer)
 
 
 def regex(

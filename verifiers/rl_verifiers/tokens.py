@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from rl_verifiers.expressions import MAX_CHARACTERS, OverLimitError, UnparsableError
 from rl_verifiers.quantities import MAX_DIGITS
+from rl_verifiers.units import MULTIPLIERS, SPELLINGS, is_unit_word
 
 FUNCTIONS = frozenset(
     """sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh ln log lg exp sqrt
-    cbrt abs floor ceil binom gcd factorial""".split()  # noqa: SIM905 - easier to read as words
+    cbrt abs floor ceil binom gcd lcm max min factorial cis det""".split()  # noqa: SIM905 - easier to read as words
 )
 _GREEK = frozenset(
     """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi
@@ -19,7 +20,8 @@ _GREEK = frozenset(
 )
 _CONSTANTS = {
     "pi": "pi", "infty": "inf", "infinity": "inf", "oo": "inf", "emptyset": "empty",
-    "varnothing": "empty", "e": "e", "i": "i", "I": "i",
+    "varnothing": "empty", "e": "e", "i": "i", "I": "i", "imath": "i", "inf": "inf", "Pi": "pi",
+    "PI": "pi", "Infinity": "inf",
 }  # fmt: skip
 _OPERATORS = {
     "times": "*", "cdot": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓", "le": "≤", "leq": "≤",
@@ -28,29 +30,26 @@ _OPERATORS = {
     "equiv": "=", "colon": ":", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "langle": "⟨",
     "rangle": "⟩", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "and": "and",
     "lor": "or", "land": "and", "vee": "or", "to": "→", "Rightarrow": "→", "rightarrow": "→",
-    "circ": "°", "degree": "°", "prime": "'",
+    "circ": "°", "degree": "°", "prime": "'", "notin": "∉", "bigcup": "∪", "bigcap": "∩",
+    "smallsetminus": "∖", "geqq": "≥", "leqq": "≤", "nless": "≥", "ngtr": "≤", "wedge": "and",
+    "cr": "\\\\", "newline": "\\\\", "tabularnewline": "\\\\", "leftarrow": "→", "mapsto": "→",
+    "simeq": "≈", "doteq": "≈", "lbrace": "{{", "rbrace": "}}", "bullet": "*", "star": "*",
 }  # fmt: skip
-_SPELT = {"**": "^", "<=": "≤", ">=": "≥", "!=": "≠", "==": "=", "\\{": "{{", "\\}": "}}",
+_SPELT = {"**": "^", "<=": "≤", ">=": "≥", "!=": "≠", "==": "=", "<>": "≠", "=>": "≥", "=<": "≤",
+          "+/-": "±", "-/+": "∓", "''": "''", "\\{": "{{", "\\}": "}}",
           "\\|": "|", "[": "[", "...": "…"}  # fmt: skip
-_KEPT_COMMANDS = frozenset(("frac", "begin", "end", "overline", "bar", "dot", "operatorname"))
-_TEXT_COMMAND = (
-    r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it|sf|bb|cal)|mbox|hbox|boldsymbol|vec|hat)"
+_KEPT_COMMANDS = frozenset(
+    ("frac", "begin", "end", "overline", "bar", "dot", "operatorname", "over", "choose", "root",
+     "of", "sum", "prod")
+)  # fmt: skip
+_UPRIGHT = r"text(?:rm|normal|up|sf|tt|md)?|mathrm|mathsf|mbox|hbox|operatorname\*?|rm"
+_OTHER = (
+    r"text(?:bf|it|sl)|math(?:bf|it|bb|cal|scr|frak|tt|normal)|emph|bf|it|Bbb|bold|bm|boldsymbol"
+    r"|vec|hat|underline|overrightarrow|widehat"
 )
+_TEXT_COMMAND = rf"\\(?:(?P<upright>{_UPRIGHT})|(?:{_OTHER}))"
+_SETS = frozenset("RZQNC")
 WORDS = frozenset(("yes", "no", "odd", "even", "true", "false", "none"))
-
-UNITS = {
-    "cm": "cm", "mm": "mm", "km": "km", "kg": "kg", "mg": "mg", "ml": "ml", "mph": "mph",
-    "ft": "ft", "lb": "lb", "lbs": "lb", "oz": "oz", "hr": "hour", "hrs": "hour", "min": "minute",
-    "sec": "second", "pm": "pm", "am": "am", "pct": "%", "percent": "%", "percentage": "%",
-    "degrees": "°", "degree": "°", "dollars": "$", "dollar": "$", "usd": "$", "cents": "cent",
-    "euros": "€", "euro": "€", "pounds": "pound", "centimeters": "cm", "centimeter": "cm",
-    "centimetres": "cm", "meters": "m", "meter": "m", "metres": "m", "kilometers": "km",
-    "kilometer": "km", "millimeters": "mm", "inches": "inch", "inch": "inch", "feet": "ft",
-    "foot": "ft", "square": "square", "cubic": "cubic", "sq": "square", "units": "unit",
-    "kilograms": "kg", "grams": "g", "hours": "hour", "minutes": "minute", "seconds": "second",
-    "weeks": "week", "days": "day", "years": "year", "miles": "mile", "radians": "rad",
-    "deg": "°", "rad": "rad",
-}  # fmt: skip
 
 
 class Token(NamedTuple):
@@ -63,13 +62,16 @@ class Token(NamedTuple):
 
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
-    r"|(?P<num>\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+\.(?=\s*\\(?:overline|bar|dot))|\d+(?:\.\d+)?(?:[eE][-+]?\d{1,5}(?![\w.]))?|\.\d+)"
-    r"|(?P<textual>" + _TEXT_COMMAND + r"(?![a-zA-Z])\s*\{(?P<inside>[^{}]*)\})"
+    r"|(?P<num>\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d*\.(?=\s*\\(?:overline|bar|dot))|\d+(?:\.\d+)?(?:[eE][-+]?\d{1,5}(?![\w.]))?|\.\d+)"
+    r"|(?P<textual>"
+    + _TEXT_COMMAND
+    + r"(?![a-zA-Z])\s*(?:\{(?P<inside>[^{}]*(?:\{[^{}]*\}[^{}]*)*)\}"
+    r"|(?P<letter>[a-zA-Z0-9])))"
     r"|\\(?P<cmd>[a-zA-Z]+)"
     r"|(?P<name>[^\W\d_]+)"
     r"|(?P<newline>\\\\)"
-    r"|(?P<spelt>\*\*|<=|>=|!=|==|\\[{}|]|\.\.\.|\\&)"
-    r"|(?P<op>[-+*/^_=<>(){}\[\],;:!|%&'$€£°~])"
+    r"|(?P<spelt>\*\*|<=|>=|!=|==|<>|=>|=<|\+/-|-/\+|''|\\[{}|]|\.\.\.|\\&)"
+    r"|(?P<op>[-+*/^_=<>(){}\[\],;:!|%&'$€£¥₹°~⟨⟩])"
 )
 
 
@@ -137,8 +139,8 @@ def _read(kind: str, match: re.Match[str], text: str, found: list[Token]) -> lis
         if len(text) > MAX_DIGITS:
             raise OverLimitError(f"a number of more than {MAX_DIGITS} digits")
         return [Token("num", text.replace(",", ""))]
-    if kind in ("textual", "inside"):
-        return _textual(match["inside"], bool(found))
+    if kind == "textual":
+        return _textual(match["inside"] or match["letter"] or "", bool(match["upright"]), found)
     if kind == "cmd":
         return [_command(match["cmd"])]
     if kind == "name":
@@ -163,24 +165,51 @@ def _command(name: str) -> Token:
     return _COMMANDS[name]
 
 
-def _textual(inside: str, after_value: bool) -> list[Token]:
+_UNIT_PIECE = re.compile(
+    r"(?P<word>[A-Za-z]+)|(?P<num>\d+)|\\(?P<cmd>cdot|times)|(?P<op>[-/^*{}()])|\s+|\."
+)
+
+
+def _textual(inside: str, is_upright: bool, found: list[Token]) -> list[Token]:
+    r"""What stands in ``\text{...}``: a unit after a value, a set of numbers, words, formulas."""
     words = inside.split()
     if not words:
         return []
-    if len(words) == 1 and words[0] in ("R", "Z", "Q", "N", "C"):
+    if len(words) == 1 and words[0] in _SETS and not is_upright:
         return [Token("const", "reals") if words[0] == "R" else Token("sym", words[0])]
-    read: list[Token] = []
-    for word in words:
+    after_value = bool(found) and _ends_value(found[-1])
+    is_unit = is_upright and (after_value or (bool(found) and found[-1].value in "/*{"))
+    read = _unit_tokens(inside) if is_unit else []
+    for word in [] if read else words:
         stripped = word.strip(",.;")
-        if after_value and len(stripped) == 1 and stripped.isalpha():
-            read.append(Token("word", stripped))
-        elif re.fullmatch(r"[^\W\d_]{2,}", stripped):
+        if re.fullmatch(r"[^\W\d_]{2,}", stripped):
             read.extend(_word(stripped, [Token("num", "0")]))
         elif stripped:
             read.extend(tokens(stripped))
         if word.endswith((",", ";")):
             read.append(Token("sep", ","))
     return [token._replace(space=True) for token in read]
+
+
+def _unit_tokens(inside: str) -> list[Token]:
+    """The tokens of a unit such as ``m/s^2``; none where ``inside`` is no known unit."""
+    read: list[Token] = []
+    position = 0
+    while position < len(inside):
+        match = _UNIT_PIECE.match(inside, position)
+        if match is None:
+            return []
+        position = match.end()
+        word = match["word"]
+        if word and (word in SPELLINGS or is_unit_word(word) or (word == "per" and read)):
+            read.append(Token("word", word))
+        elif word:
+            return []
+        elif match["num"]:
+            read.append(Token("num", match["num"]))
+        elif match["op"] or match["cmd"]:
+            read.append(Token("op", match["op"] or "*"))
+    return read if read and read[0].kind == "word" else []
 
 
 _KNOWN_WORDS = {
@@ -194,11 +223,17 @@ def _word(word: str, found: list[Token]) -> list[Token]:
     folded = word.casefold()
     if folded in ("and", "or"):
         return [Token("sep", folded)]
-    if word in _KNOWN_WORDS:
+    after_value = bool(found) and _ends_value(found[-1])
+    if word in _KNOWN_WORDS and not (word == "min" and after_value):
         return [_KNOWN_WORDS[word]]
-    if found and folded in UNITS and _ends_value(found[-1]):
-        return [Token("word", UNITS[folded])]
-    return [Token("word", folded)] if len(word) >= 4 or folded in WORDS else _letters(word)
+    if after_value and (is_unit_word(folded) or folded in MULTIPLIERS or folded == "per"):
+        return [Token("word", word)]
+    is_denominator = len(found) > 1 and found[-1].value == "/" and found[-2].kind == "word"
+    if is_denominator and (word in SPELLINGS or is_unit_word(folded)):
+        return [Token("word", word)]
+    if len(word) >= 4 or folded in WORDS or re.fullmatch("[A-Z][a-z]{2}", word):
+        return [Token("word", folded)]
+    return _letters(word)
 
 
 def _ends_value(token: Token) -> bool:

@@ -1,0 +1,339 @@
+"""Every command with its options, and what their help says."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from agent_rl import handlers
+
+TRAIN_EPILOG = """settings are changed on the command line by their dotted name:
+  agent-rl train configs/quickstart.yaml --stages.rl.steps 20 --run.seed 1
+  agent-rl train configs/from_scratch.yaml --optimizer.lr=1e-4 --run.dir runs/second
+  agent-rl train configs/smollm.yaml --envs.0.options.examples 2
+
+a run that was stopped goes on with --resume; its folder holds config.yaml, metrics.jsonl,
+rollouts/, checkpoints/, model/ (a transformers folder), summary.json and report.html.
+
+every setting with its meaning and default: agent-rl settings rl   (or sft, eval)
+how a configuration is written:             docs/configuration.md"""
+
+EVAL_EPILOG = """examples:
+  agent-rl eval --model.path models/m --env text/GSM8K-v0 --tasks 100 --samples 8
+  agent-rl eval --model.path runs/run/model --env text/Countdown-v0 --out results/countdown
+
+every setting with its meaning and default: agent-rl settings eval"""
+
+PLAY_EPILOG = """type an answer and press Enter; a line that ends with \\ goes on in the next one.
+options of the environment are given by name:
+  agent-rl play text/Countdown-v0 --difficulty 2"""
+
+SANDBOXES_EPILOG = """examples:
+  agent-rl sandboxes
+  agent-rl sandboxes --check local docker
+  agent-rl sandboxes --check local --level landlock"""
+
+SCORE_EPILOG = """INPUT is .jsonl, .csv or .json (each also .gz), .parquet, a folder of those or one
+that save_to_disk wrote, a Hugging Face data set id, or - for JSON Lines on standard input.
+NAME_OR_CONFIG is a verifier's name, an environment's id (its own verifier), a .yaml file that
+combines verifiers, or file.py[:function]. Options of the verifier: --verifier.KEY VALUE.
+  agent-rl score outputs.jsonl --verifier math --output scored.jsonl
+  agent-rl score a.parquet b.parquet --verifier code --column completion=response -o all.parquet
+  agent-rl score outputs.jsonl.gz --verifier text/GSM8K-v0 -o new.csv --group id --report r.html
+  agent-rl score rows.jsonl --verifier math --verifier.strict false -o new.jsonl --compare old.jsonl
+a job that was stopped, however hard, goes on when the same command is given again; the output
+is the same as if it had not stopped. What the columns and figures mean: docs/scoring.md"""
+
+VALIDATE_EPILOG = """other options are the environment's; for data, --verifier is as in score:
+  agent-rl validate text/GSM8K-v0 --split test
+  agent-rl validate rows.jsonl --verifier math --verifier.extract boxed --column answer=gold
+leaves with 1 where a right completion fails, a wrong one passes or a row has no usable answer;
+duplicates, contradictions and leaks are warnings. What is tried: docs/validate.md"""
+
+SERVE_EPILOG = """other options are the back end's, as in --level landlock or --image NAME.
+the token is read from a file, or from AGENT_RL_SANDBOX_TOKEN; without one it listens on a
+loopback address only. SIGTERM drains: running jobs end, then it ends; a second one ends at once.
+  agent-rl serve-sandbox --host 0.0.0.0 --token-file token.txt
+how clients find it: docs/remote_sandbox.md"""
+
+SERVE_VERIFIER_EPILOG = """other options are the verifier's, as in --verifier.strict false.
+the token is read from a file, or from AGENT_RL_VERIFIER_TOKEN; without one it listens on a
+loopback address only. SIGTERM drains: what was accepted is answered, then it ends.
+  agent-rl serve-verifier --verifier math
+  agent-rl serve-verifier --verifier code --host 0.0.0.0 --token-file token.txt
+a verifier that waits (for a sandbox, a model) runs in this process; others in worker processes.
+requests and answers: docs/serve_verifier.md"""
+
+
+class Command(argparse.ArgumentParser):
+    """The parser of one command.
+
+    Attributes:
+        overridable: Whether options it does not know are settings.
+        flags: Its options, each with whether it takes a value.
+    """
+
+    overridable = False
+
+    def __init__(self, **options: Any) -> None:
+        self.flags: dict[str, bool] = {}
+        super().__init__(**options)
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """As in argparse, and remembered."""
+        action = super().add_argument(*names, **options)
+        self.flags.update(dict.fromkeys(action.option_strings, action.nargs != 0))
+        return action
+
+
+def parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
+    """The parser of ``agent-rl``, and that of each command by its name."""
+    known = argparse.ArgumentParser(
+        prog="agent-rl",
+        description="Reinforcement learning of language models from verifiable rewards.",
+        epilog="start here: agent-rl train configs/quickstart.yaml   (more: agent-rl train --help)",
+        allow_abbrev=False,
+    )
+    commands = known.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", parser_class=Command
+    )
+    _add_training(commands)
+    _add_eval(commands)
+
+    for name, run, text in (
+        ("envs", handlers.envs, "list environments: ids, turns, verifier, source"),
+        ("verifiers", handlers.verifiers, "list verifiers"),
+    ):
+        listing = _command(commands, name, run, text)
+        listing.add_argument("--json", action="store_true", help="as JSON")
+
+    _add_score(commands)
+    _add_sandboxes(commands)
+    _add_serve_verifier(commands)
+    _add_validate(commands)
+    play = _command(
+        commands,
+        "play",
+        handlers.play,
+        "play an environment yourself, in the terminal",
+        overridable=True,
+        epilog=PLAY_EPILOG,
+    )
+    play.add_argument("env", help="id of the environment, or file.py[:Class]")
+    play.add_argument("--seed", type=int, default=0, help="seed of the episodes")
+    play.add_argument("--index", type=int, help="play this task")
+    play.add_argument("--episodes", type=int, default=1, help="how many (0: until end of input)")
+
+    report = _command(
+        commands, "report", handlers.report, "write report.html of a run folder again"
+    )
+    report.add_argument("run", help="a run folder")
+
+    settings = _command(
+        commands, "settings", handlers.settings, "every setting, its meaning and default"
+    )
+    settings.add_argument("kind", choices=["rl", "sft", "eval"], nargs="?", help="default: all")
+    settings.add_argument("--markdown", action="store_true", help="all of them, as in docs/")
+
+    gguf = _command(
+        commands,
+        "import-gguf",
+        handlers.import_gguf,
+        "convert a GGUF file to a transformers folder",
+    )
+    gguf.add_argument("source", help="a .gguf file, or package:NAME for one in a Python package")
+    gguf.add_argument("out", help="the folder to write; must not exist")
+    return known, dict(commands.choices)
+
+
+def _add_training(commands: Any) -> None:
+    for name, text in (
+        ("train", "train by a recipe or one stage (reinforcement learning unless it says sft)"),
+        ("sft", "supervised fine-tuning: train with a configuration of one sft stage"),
+    ):
+        train = _command(
+            commands, name, handlers.train, text, overridable=True, epilog=TRAIN_EPILOG
+        )
+        train.add_argument("config", help="a YAML file; see configs/ and docs/configuration.md")
+        train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+        train.add_argument("--overwrite", action="store_true", help="replace the run folder")
+        train.add_argument(
+            "--print_config", action="store_true", help="print every resolved setting and stop"
+        )
+        train.set_defaults(stage="rl" if name == "train" else "sft", name=name)
+
+
+def _add_eval(commands: Any) -> None:
+    evaluate = _command(
+        commands,
+        "eval",
+        handlers.evaluate,
+        "accuracy of a model on an environment: greedy, pass@k, majority@k, with intervals",
+        overridable=True,
+        epilog=EVAL_EPILOG,
+    )
+    evaluate.add_argument("config", nargs="?", help="a YAML file; or give --model.path and --env")
+    evaluate.add_argument("--env", help="id of the environment, or file.py[:Class]")
+    evaluate.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def _add_sandboxes(commands: Any) -> None:
+    sandboxes = _command(
+        commands,
+        "sandboxes",
+        handlers.sandboxes,
+        "what each sandbox promises on this machine; --check tries to break out",
+        overridable=True,
+        epilog=SANDBOXES_EPILOG,
+    )
+    sandboxes.add_argument("names", nargs="*", metavar="NAME", help="these only")
+    sandboxes.add_argument("--check", action="store_true", help="see whether the promises hold")
+    sandboxes.add_argument("--json", action="store_true", help="as JSON")
+
+    serve = _command(
+        commands,
+        "serve-sandbox",
+        handlers.serve_sandbox,
+        "run other machines' sandbox jobs here, over HTTP",
+        overridable=True,
+        epilog=SERVE_EPILOG,
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8765, help="0: any free one (8765)")
+    serve.add_argument("--token-file", help="a file that holds what clients must show")
+    serve.add_argument("--backend", default="local", help="local or docker (local)")
+    for name, default, text in (
+        ("workers", None, "jobs that run at once (one for each processor)"),
+        ("max-body-mb", 64, "MiB of a request (64)"),
+        ("max-queue", 1024, "jobs that wait; more are told to come back (1024)"),
+        ("max-sessions", 32, "open sessions (32)"),
+    ):
+        serve.add_argument(f"--{name}", type=int, default=default, help=text)
+    serve.add_argument(
+        "--idle-timeout-s", type=float, default=600.0, help="an idle session is closed (600)"
+    )
+    serve.add_argument("--json", action="store_true", help="the line at the start as JSON")
+
+
+def _add_score(commands: Any) -> None:
+    score = _command(
+        commands,
+        "score",
+        handlers.score,
+        "score recorded completions with a verifier: any number of rows, resumable",
+        overridable=True,
+        epilog=SCORE_EPILOG,
+    )
+    score.add_argument("inputs", nargs="+", metavar="INPUT", help="rows; see below")
+    score.add_argument("--verifier", required=True, metavar="NAME_OR_CONFIG", help="see below")
+    score.add_argument(
+        "-o", "--output", required=True, help=".jsonl, .jsonl.gz, .parquet, .csv or .csv.gz"
+    )
+    score.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="what a column is called there, such as completion=response; may be repeated",
+    )
+    for name, what in (
+        ("group", "column whose equal values are one task, for pass@k and maj@k"),
+        ("split", "of a data set; of a folder: files whose name holds it"),
+        ("config-name", "configuration of a Hugging Face data set"),
+        ("cache", "folder of verdicts by content, shared by jobs"),
+        ("report", "also write this HTML page"),
+        ("compare", "an earlier output of the same rows: say which verdicts changed"),
+    ):
+        score.add_argument(f"--{name}", help=what)
+    score.add_argument("--prefix", default="", help="of the new columns (none)")
+    score.add_argument(
+        "--workers",
+        type=int,
+        help="processes (one for each processor; one for a verifier that waits); 0: this one",
+    )
+    score.add_argument("--rows-per-span", type=int, help="rows of one step of the job (1000)")
+    score.add_argument(
+        "--timeout", type=float, default=60.0, help="processor seconds of one sample (60)"
+    )
+    score.add_argument("--engine", default="local", help="local, or ray for a cluster (local)")
+    for name, what in (
+        ("json-cells", "text that is a JSON list is several completions, or messages"),
+        ("strict", "a broken line ends the job, where otherwise it is put aside"),
+        ("resume", "go on with an unfinished job (as the same command does by itself)"),
+        ("overwrite", "replace the output, and give up an unfinished job"),
+        ("json", "print the summary as one JSON object"),
+    ):
+        score.add_argument(f"--{name}", action="store_true", help=what)
+
+
+def _add_validate(commands: Any) -> None:
+    validate = _command(
+        commands,
+        "validate",
+        handlers.validate,
+        "do right answers pass and wrong ones fail; faults of the rows; how fast the verifier is",
+        overridable=True,
+        epilog=VALIDATE_EPILOG,
+    )
+    validate.add_argument(
+        "subject", metavar="ENV_OR_DATA", help="id, file.py[:Class], file or folder"
+    )
+    validate.add_argument("--verifier", help="what judges; an environment has a judge of its own")
+    validate.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="what a column of the data is called there, such as answer=gold; may be repeated",
+    )
+    validate.add_argument("--against", metavar="DATA", help="rows that must not be among these")
+    validate.add_argument("--tasks", type=int, default=0, help="the first so many rows (0: all)")
+    validate.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
+    validate.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def _add_serve_verifier(commands: Any) -> None:
+    serve = _command(
+        commands,
+        "serve-verifier",
+        handlers.serve_verifier,
+        "score other machines' samples here, over HTTP",
+        overridable=True,
+        epilog=SERVE_VERIFIER_EPILOG,
+    )
+    serve.add_argument(
+        "--verifier", required=True, metavar="NAME", help="as in agent-rl score: a name, a file"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8766, help="0: any free one (8766)")
+    serve.add_argument("--token-file", help="a file that holds what clients must show")
+    for name, default, text in (
+        ("workers", None, "processes that score (one for each processor); 0: this one"),
+        ("max-batch", 64, "samples that go to a worker together (64)"),
+        ("max-rows", 4096, "samples of a request (4096)"),
+        ("max-body-mb", 64, "MiB of a request (64)"),
+        ("max-queue", 65536, "samples that wait; more are told to come back (65536)"),
+    ):
+        serve.add_argument(f"--{name}", type=int, default=default, help=text)
+    for name, seconds, text in (
+        ("batch-wait-ms", 2.0, "a sample waits so long for others (2)"),
+        ("timeout-s", 60.0, "processor seconds of one sample (60)"),
+    ):
+        serve.add_argument(f"--{name}", type=float, default=seconds, help=text)
+    serve.add_argument("--json", action="store_true", help="the line at the start as JSON")
+
+
+def _command(
+    commands: Any, name: str, run: Any, text: str, *, overridable: bool = False, epilog: str = ""
+) -> Command:
+    command: Command = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.overridable = overridable
+    command.set_defaults(command=run)
+    return command

@@ -1,0 +1,370 @@
+"""A scoring job: spans to workers, parts into a folder, and the folder into one output.
+
+The folder ``OUT.work`` holds all there is to know: ``job.json``, copies of inputs that cannot be
+split (``spool/``), and for each finished span its part, votes, rejects and tally (``parts/``). A
+tally is written last, whole or not at all; so a job that was killed at any moment goes on with the
+spans that have none, and its output is the same as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent_rl.errors import UserError
+from agent_rl.runs.files import to_json, write_atomically
+from agent_rl.scoring import groups as grouping
+from agent_rl.scoring import inputs, outputs, summary
+from agent_rl.scoring.columns import Columns, resolve
+from agent_rl.scoring.engines import Engine, LocalEngine
+from agent_rl.scoring.groups import Groups
+from agent_rl.scoring.span_scoring import Task, brief, files
+from agent_rl.scoring.spec import VerifierSpec, build
+from agent_rl.scoring.tally import Tally, merge
+from agent_rl.scoring.types import Plan, Span
+from agent_rl.verifier_queue import waits
+from rl_verifiers import Verifier
+
+ROWS_PER_SPAN = 1000
+ROWS_PER_SPAN_WAITING = 64
+"""Where the verifier waits for a sandbox or a model, so that a kill loses little."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for.
+
+    Attributes:
+        inputs: Files, folders, data set ids, ``-``.
+        out: The output file.
+        spec: The verifier.
+        mapping: Columns, ours to theirs.
+        split: Of a folder or data set.
+        name: The configuration of a Hugging Face data set.
+        group: The column that makes groups for pass@k.
+        prefix: Of the new columns.
+        json_cells: Text that is a JSON list is a list.
+        strict: A broken line ends the job.
+        timeout: Seconds of one sample.
+        workers: Processes; None: one for each processor, or one for a verifier that waits.
+        cache: A folder of verdicts.
+        rows_per_span: None: by the verifier.
+    """
+
+    inputs: Sequence[str]
+    out: Path
+    spec: VerifierSpec
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    split: str | None = None
+    name: str | None = None
+    group: str | None = None
+    prefix: str = ""
+    json_cells: bool = False
+    strict: bool = False
+    timeout: float = 60.0
+    workers: int | None = None
+    cache: Path | None = None
+    rows_per_span: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a job to go on; how it runs may differ."""
+        return {
+            "inputs": [name if name == "-" else _located(name) for name in self.inputs],
+            "verifier": self.spec.word,
+            "options": dict(self.spec.options),
+            "verifier_digest": self.spec.digest,
+            "columns": dict(self.mapping),
+            "split": self.split,
+            "name": self.name,
+            "group": self.group,
+            "prefix": self.prefix,
+            "json_cells": self.json_cells,
+            "timeout": self.timeout,
+            "rows_per_span": self.rows_per_span,
+        }
+
+
+def _located(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).exists() else name
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a job gave.
+
+    Attributes:
+        tally: Statistics.
+        groups: pass@k and maj@k.
+        warnings: Of the outputs, each once.
+        columns: What was chosen.
+    """
+
+    tally: Tally
+    groups: Groups
+    warnings: Sequence[str]
+    columns: Columns
+
+
+class Job:
+    """One scoring job and its folder; a context manager that holds the folder's lock.
+
+    Args:
+        settings: What to do.
+        overwrite: Replace the output, and give up an unfinished job.
+
+    Raises:
+        UserError: The output is there, an unfinished job is another one, or it runs right now.
+    """
+
+    def __init__(self, settings: Settings, *, overwrite: bool = False) -> None:
+        self.settings = settings
+        self.kind = outputs.output_kind(settings.out)
+        self.folder = settings.out.with_name(settings.out.name + ".work")
+        self.parts = self.folder / "parts"
+        self._overwrite = overwrite
+        self._lock: Any = None
+        self.verifier: Verifier = build(settings.spec)
+        self.waits = waits(self.verifier)
+        self.plan: Plan
+        self.task: Task
+        self.resumed = False
+
+    def __enter__(self) -> Job:
+        prepare = getattr(self.verifier, "prepare", None)
+        if prepare is not None:
+            prepare()
+        self._open()
+        try:
+            self._make_plan()
+        except BaseException:
+            self._close(discard=not self.resumed)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close(discard=False)
+
+    def run(self, engine: Engine | None = None) -> Iterator[dict[str, Any]]:
+        """Score every span that is not finished; gives what ``score_span`` says of each.
+
+        Raises:
+            UserError: The disk is full, an input changed, a broken line under ``strict``.
+            VerifierError: The verifier broke its contract.
+        """
+        workers = self.settings.workers
+        if engine is None:
+            default = 1 if self.waits else len(os.sched_getaffinity(0))
+            engine = LocalEngine(default if workers is None else workers)
+        pending = [span for span in self.plan.spans if not self._paths(span).tally.exists()]
+        yield from engine.run(self.task, pending)
+
+    def done(self) -> Iterator[dict[str, Any]]:
+        """The same of the spans that an earlier run finished."""
+        for span in self.plan.spans:
+            path = self._paths(span).tally
+            if path.exists():
+                tally, warnings = _tally(path)
+                yield brief(tally, warnings)
+
+    def finish(self) -> Finished:
+        """Bring the parts together: the output, its rejects and its summary; remove the folder.
+
+        Raises:
+            UserError: The disk is full; nothing is lost, and the same command goes on.
+        """
+        paths = [self._paths(span) for span in self.plan.spans]
+        loaded = (_tally(path.tally) for path in paths)
+        warnings: dict[str, None] = {}
+        tally = merge(_noting(loaded, warnings))
+        votes = grouping.evaluate([path.votes for path in paths], scratch=self.folder)
+        (self.folder / "merging").touch()
+        out = self.settings.out
+        order = self.plan.columns
+        merged = outputs.merge([path.part for path in paths], out, self.kind, columns=order)
+        warnings.update(dict.fromkeys(merged))
+        rejects = outputs.rejects_path(out)
+        if tally.rejects:
+            outputs.merge([path.rejects for path in paths], rejects, "jsonl")
+        else:
+            rejects.unlink(missing_ok=True)
+        content = {
+            "output": out.name,
+            **{key: value for key, value in self._identity().items() if key != "verifier_digest"},
+            **summary.as_json(tally, votes),
+            "warnings": list(warnings),
+            "job": self._identity()["fingerprint"],
+        }
+        write_atomically(summary_path(out), to_json(content, indent=2) + "\n")
+        return Finished(tally, votes, list(warnings), self.task.columns)
+
+    def discard(self) -> None:
+        """Remove the folder; the last step."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _paths(self, span: Span) -> Any:
+        return files(self.parts, self.kind, span.index)
+
+    def _identity(self) -> dict[str, Any]:
+        return {**self.settings.identity(), "fingerprint": self.plan.fingerprint}
+
+    def _open(self) -> None:
+        """Take the folder, new or left by a job that was stopped."""
+        out = self.settings.out
+        if self._overwrite and self.folder.exists():
+            with self._locked():
+                shutil.rmtree(self.folder)
+        found = self.folder.exists()
+        if out.exists() and not found and not self._overwrite:
+            raise UserError(f"{out} is there already; --overwrite replaces it")
+        try:
+            self.parts.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.folder}: {error.strerror}") from error
+        self._take_lock()
+        self.resumed = (self.folder / "job.json").exists()
+        self._sweep()
+        if out.exists() and found and not self._may_replace():
+            self._close(discard=False)
+            raise UserError(f"{out} is there already; --overwrite replaces it")
+
+    def _may_replace(self) -> bool:
+        """Whether the output is this job's own, or was to be replaced from the start."""
+        told = (self.folder / "replaces").exists()
+        return self._overwrite or told or (self.folder / "merging").exists()
+
+    def _sweep(self) -> None:
+        """What a killed process left half-written."""
+        for folder in (self.folder, self.parts, self.folder / "spool"):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+
+    def _make_plan(self) -> None:
+        settings = self.settings
+        if self._overwrite and settings.out.exists():
+            (self.folder / "replaces").touch()
+        rows = settings.rows_per_span
+        rows = rows or (ROWS_PER_SPAN_WAITING if self.waits else ROWS_PER_SPAN)
+        self._check_settings()
+        self.plan = inputs.plan(
+            settings.inputs,
+            self.folder / "spool",
+            rows_per_span=rows,
+            split=settings.split,
+            name=settings.name,
+            skip=(settings.out, *beside(settings.out)),
+        )
+        columns = resolve(
+            self.plan.columns,
+            settings.mapping,
+            need=self._needed(),
+            prefix=settings.prefix,
+            json_text=settings.json_cells,
+        )
+        self._check_group()
+        self.task = Task(
+            folder=self.parts.resolve(),
+            kind=self.kind,
+            spec=settings.spec,
+            columns=columns,
+            order=tuple(self.plan.columns),
+            prefix=settings.prefix,
+            group=settings.group,
+            timeout=settings.timeout,
+            strict=settings.strict,
+            cache=settings.cache,
+        )
+        self._check_same()
+
+    def _needed(self) -> Sequence[str]:
+        """The columns without which the verifier can say nothing, where it names some."""
+        return getattr(self.verifier, "needs", ())
+
+    def _check_group(self) -> None:
+        group = self.settings.group
+        known = {*self.plan.columns, *self.settings.mapping, "id", "prompt", "answer"}
+        if group is not None and group not in known:
+            listed = ", ".join(map(str, self.plan.columns))
+            raise UserError(f"--group {group}: no such column; columns found: {listed:.1000}")
+
+    def _check_settings(self) -> None:
+        """An unfinished job must be this one, as far as can be told before its inputs are read."""
+        if self.resumed:
+            found = json.loads((self.folder / "job.json").read_text(encoding="utf-8"))
+            self._refuse_other(found, json.loads(to_json(self.settings.identity())))
+
+    def _check_same(self) -> None:
+        path = self.folder / "job.json"
+        identity = json.loads(to_json(self._identity()))
+        if not self.resumed:
+            write_atomically(path, to_json(identity, indent=2) + "\n")
+            return
+        self._refuse_other(json.loads(path.read_text(encoding="utf-8")), identity)
+
+    def _refuse_other(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        differing = [key for key, value in wanted.items() if found.get(key) != value]
+        if "verifier_digest" in differing and len(differing) > 1:
+            differing.remove("verifier_digest")
+        if differing:
+            names = {
+                "fingerprint": "an input has changed",
+                "verifier_digest": "the verifier's code",
+            }
+            listed = ", ".join(
+                names.get(k, f"{k} (was {found.get(k)!r:.80})") for k in differing[:3]
+            )
+            raise UserError(
+                f"{self.folder} holds an unfinished job that differs: {listed}; "
+                "--overwrite gives it up, or choose another --output"
+            )
+
+    def _take_lock(self) -> None:
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise UserError(f"{self.settings.out} is being written by another process") from None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._take_lock()
+        try:
+            yield
+        finally:
+            self._lock.close()
+
+    def _close(self, *, discard: bool) -> None:
+        if discard:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(AttributeError):
+            self._lock.close()
+
+
+def summary_path(out: Path) -> Path:
+    """``OUT.summary.json``."""
+    return out.with_name(out.name + ".summary.json")
+
+
+def beside(out: Path) -> tuple[Path, Path]:
+    """What stands beside an output: its rejects and its summary."""
+    return outputs.rejects_path(out), summary_path(out)
+
+
+def _tally(path: Path) -> tuple[Tally, list[str]]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Tally.from_json(content["tally"]), content["warnings"]
+
+
+def _noting(
+    loaded: Iterator[tuple[Tally, list[str]]], warnings: dict[str, None]
+) -> Iterator[Tally]:
+    for tally, told in loaded:
+        warnings.update(dict.fromkeys(told))
+        yield tally
