@@ -21,6 +21,7 @@ import time
 from typing import Any, NamedTuple
 
 from rl_verifiers import Score, make
+from rl_verifiers.math import forget
 from rl_verifiers.workers import shared_pool
 
 FAILS, PASSES = False, True
@@ -220,6 +221,7 @@ INPUTS = {
 
 def scored() -> dict[str, tuple[Score, float]]:
     verifier, found = make("math"), {}
+    forget()
     for name, item in INPUTS.items():
         started = time.perf_counter()
         score = verifier(item.completion, {"id": name, "answer": item.gold})

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from agent_rl.errors import UserError
 from agent_rl.scoring.types import Sample
-from rl_verifiers import Score
+from rl_verifiers import Score, VerifierError
 
 FILE = "scores.sqlite"
 _AT_ONCE = 500
@@ -21,8 +21,8 @@ _FIELDS = ("value", "passed", "status", "reason", "parts", "error", "answer")
 class ScoreCache:
     """Scores under the digest of the verifier, the completion and what is read of the row.
 
-    Several processes may share a folder. Errors are never kept. A cache that is broken or cannot
-    be written is no reason to lose a job: it then finds nothing and keeps nothing.
+    Several processes may share a folder. Errors are never kept. Entries that cannot be read are
+    judged again, and where nothing can be written nothing is kept.
 
     Args:
         folder: Where; made if needed.
@@ -30,7 +30,7 @@ class ScoreCache:
         reads: The columns that the verifier reads; None: all of them.
 
     Raises:
-        UserError: The folder cannot be made, or holds something else under the cache's name.
+        UserError: The folder cannot be made, or what has the cache's name there is no cache.
     """
 
     def __init__(self, folder: Path, digest: str, reads: Sequence[str] | None) -> None:
@@ -67,7 +67,7 @@ class ScoreCache:
             try:
                 rows = self._database.execute(query, some).fetchall()
                 found.update((key, _score(text)) for key, text in rows)
-            except (sqlite3.Error, ValueError, TypeError):
+            except (sqlite3.Error, ValueError, TypeError, VerifierError):
                 continue
         return found
 

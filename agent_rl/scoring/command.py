@@ -19,7 +19,7 @@ from agent_rl.runs.text import clean
 from agent_rl.scoring import engines, summary
 from agent_rl.scoring.compare import compare_files
 from agent_rl.scoring.compare import render as render_comparison
-from agent_rl.scoring.job import Finished, Job, Settings, summary_path
+from agent_rl.scoring.job import Finished, Job, Settings, beside, summary_path
 from agent_rl.scoring.outputs import rejects_path
 from agent_rl.scoring.report import build_report
 from agent_rl.scoring.spec import option_tree, specify
@@ -43,8 +43,7 @@ def score(arguments: argparse.Namespace) -> int:
             "--resume goes on with an unfinished job and --overwrite replaces; give one"
         )
     before = arguments.compare
-    if before is not None and not Path(before).is_file():
-        raise UserError(f"--compare {before}: no such file")
+    _check_paths(arguments, settings)
     started = time.monotonic()
     terminal = Console(stderr=True)
     with Job(settings, overwrite=arguments.overwrite) as job:
@@ -67,10 +66,33 @@ def score(arguments: argparse.Namespace) -> int:
         prefixes = (settings.prefix, settings.prefix)
         found = compare_files(before, settings.out, prefixes=prefixes, columns=named)
         render_comparison(found, Console(stderr=arguments.json))
-    nothing = finished.tally.samples > 0 and finished.tally.judged == 0
-    if nothing:
-        _say(terminal, f"no sample could be judged: {finished.tally.errors[0].error}")
-    return 1 if nothing else 0
+    tally = finished.tally
+    if tally.judged:
+        return 0
+    first = tally.errors[0].error if tally.errors else ""
+    first = first or (tally.first_rejects[0].error if tally.first_rejects else "")
+    _say(terminal, f"error: no sample could be judged: {first}")
+    return 1
+
+
+def _check_paths(arguments: argparse.Namespace, settings: Settings) -> None:
+    """What would be found only after all the work, or would cost the user a file."""
+    before, report, out = arguments.compare, arguments.report, settings.out
+    if before is not None and not Path(before).is_file():
+        raise UserError(f"--compare {before}: no such file")
+    if before is not None and out.exists() and out.samefile(before):
+        raise UserError(f"--compare {before} is the output itself; give --output another name")
+    if report is None:
+        return
+    path = Path(report)
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"--report {report}: name a file in a folder that is there")
+    others = [*settings.inputs, before, out, *beside(out)]
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--report {report}: the name of a page must end with .html")
+    for other in others:
+        if other is not None and path.absolute() == Path(other).absolute():
+            raise UserError(f"--report {report} is needed for something else; choose another name")
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -82,6 +104,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     if not arguments.timeout > 0:
         raise UserError(f"--timeout is {arguments.timeout:g}; it must be above 0")
     out = Path(arguments.output)
+    if out.is_symlink():  # the file it leads to is replaced, not the link
+        out = out.resolve()
     if out.is_dir():
         raise UserError(f"--output {out} is a folder; name a file")
     return Settings(

@@ -30,6 +30,10 @@ AT_ONCE = 2_000_000
 MOST_RESAMPLED = 10_000
 """Up to as many groups, intervals are a bootstrap's; above, the normal distribution's."""
 
+MAX_DRAWN_COUNTS = 400_000_000
+"""Answers counted in drawn subsets, over all groups and all k: some seconds."""
+LEAST_DRAWN = 20
+
 Profile = tuple[tuple[int, int], ...]
 """How a group voted: (votes, how many of them passed) of each answer, sorted; first, with the
 count negated, those without an answer."""
@@ -86,6 +90,7 @@ def evaluate(paths: Sequence[Path], *, scratch: Path | None = None, seed: int = 
         size = max(sizes, key=lambda n: (sizes[n], n))
         ks = sorted({2**i for i in range(size.bit_length())} | {size})
         majority = {k: _Mean(seed) for k in ks}
+        work = MAX_DRAWN_COUNTS // (sum(sizes.values()) * len(ks))
         voted = False
         for share in shares:
             for profile, count in _profiles(share).items():
@@ -93,7 +98,8 @@ def evaluate(paths: Sequence[Path], *, scratch: Path | None = None, seed: int = 
                 voted = voted or any(votes > 0 for votes, _ in profile)
                 for k in ks:
                     if k <= n:
-                        majority[k].add(majority_at_k(profile, k, seed), count)
+                        drawn = min(statistics.MAX_SUBSETS, max(LEAST_DRAWN, work // len(profile)))
+                        majority[k].add(majority_at_k(profile, k, seed, drawn), count)
     passes = {k: _Mean(seed) for k in ks}
     for (n, c), count in sorted(counted.items()):
         for k in ks:
@@ -109,12 +115,14 @@ def evaluate(paths: Sequence[Path], *, scratch: Path | None = None, seed: int = 
 
 
 @lru_cache(maxsize=200_000)
-def majority_at_k(profile: Profile, k: int, seed: int = 0) -> float:
+def majority_at_k(
+    profile: Profile, k: int, seed: int = 0, drawn: int = statistics.MAX_SUBSETS
+) -> float:
     """Probability that the commonest answer among k completions of a group is a right one.
 
-    What :func:`agent_rl.runs.statistics.majority_at_k` says: over all subsets of k, or over 2000
-    drawn ones where there are more; ties are shared out, no answer is no vote. It depends on how
-    many voted for what only, so the order of completions makes no difference.
+    What :func:`agent_rl.runs.statistics.majority_at_k` says: over all subsets of k, or over
+    ``drawn`` ones where there are more than 2000; ties are shared out, no answer is no vote. It
+    depends on how many voted for what only, so the order of completions makes no difference.
     """
     counts = [abs(votes) for votes, _ in profile]
     if k == 1:
@@ -127,11 +135,9 @@ def majority_at_k(profile: Profile, k: int, seed: int = 0) -> float:
             passed += [i < right for i in range(abs(votes))]
         return statistics.majority_at_k(answers, passed, k)
     rng = np.random.default_rng([seed, k, zlib.crc32(repr(profile).encode())])
-    drawn = rng.multivariate_hypergeometric(
-        counts, k, size=statistics.MAX_SUBSETS, method="marginals"
-    )
+    subsets = rng.multivariate_hypergeometric(counts, k, size=drawn, method="marginals")
     credit = np.array([max(0, right) / abs(votes) for votes, right in profile])
-    votes_for = np.where(np.array([votes > 0 for votes, _ in profile]), drawn, 0)
+    votes_for = np.where(np.array([votes > 0 for votes, _ in profile]), subsets, 0)
     most = votes_for.max(axis=1, keepdims=True)
     wins = (votes_for == most) & (most > 0)
     shared = (wins * credit).sum(axis=1) / np.maximum(1, wins.sum(axis=1))

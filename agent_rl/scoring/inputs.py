@@ -132,7 +132,7 @@ class _Ready:
         for number, cut in enumerate(self.cuts, start=index):
             yield Span(
                 number,
-                self.path,
+                self.path.absolute(),  # a verifier may change the working directory
                 name,
                 self.kind,
                 cut.start,
@@ -201,8 +201,10 @@ def _columns(ready: _Ready, spans: Sequence[Span]) -> tuple[Sequence[str], Any]:
         return inputs_text.csv_header(ready.path)[0], None
     if ready.kind == "jsonl":
         names: dict[str, None] = {}
-        for record in itertools.islice(read(spans[0]), _FIRST_ROWS) if spans else ():
-            names.update(dict.fromkeys(record.row if isinstance(record, Record) else ()))
+        found = itertools.chain.from_iterable(map(read, spans))
+        rows = (record for record in found if isinstance(record, Record))
+        for record in itertools.islice(rows, _FIRST_ROWS):
+            names.update(dict.fromkeys(record.row))
         return list(names), None
     schema = inputs_tables.table_schema(ready.path, ready.kind)
     return schema.names, schema

@@ -25,16 +25,17 @@ from agent_rl.scoring import inputs, outputs, summary
 from agent_rl.scoring.columns import Columns, resolve
 from agent_rl.scoring.engines import Engine, LocalEngine
 from agent_rl.scoring.groups import Groups
-from agent_rl.scoring.span_scoring import Task, brief, files
+from agent_rl.scoring.span_scoring import Files, Task, brief, files, finished
 from agent_rl.scoring.spec import VerifierSpec, build
 from agent_rl.scoring.tally import Tally, merge
 from agent_rl.scoring.types import Plan, Span
 from agent_rl.verifier_queue import waits
 from rl_verifiers import Verifier
+from rl_verifiers.runner import is_bounded
 
 ROWS_PER_SPAN = 1000
-ROWS_PER_SPAN_WAITING = 64
-"""Where the verifier waits for a sandbox or a model, so that a kill loses little."""
+ROWS_PER_SPAN_SLOW = 64
+"""Where the verifier waits, or may take any time, so that a kill loses little."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class Job:
         self.plan: Plan
         self.task: Task
         self.resumed = False
+        self._done: dict[int, dict[str, Any]] = {}
 
     def __enter__(self) -> Job:
         prepare = getattr(self.verifier, "prepare", None)
@@ -162,16 +164,12 @@ class Job:
         if engine is None:
             default = 1 if self.waits else len(os.sched_getaffinity(0))
             engine = LocalEngine(default if workers is None else workers)
-        pending = [span for span in self.plan.spans if not self._paths(span).tally.exists()]
+        pending = [span for span in self.plan.spans if span.index not in self._done]
         yield from engine.run(self.task, pending)
 
-    def done(self) -> Iterator[dict[str, Any]]:
+    def done(self) -> Sequence[dict[str, Any]]:
         """The same of the spans that an earlier run finished."""
-        for span in self.plan.spans:
-            path = self._paths(span).tally
-            if path.exists():
-                tally, warnings = _tally(path)
-                yield brief(tally, warnings)
+        return list(self._done.values())
 
     def finish(self) -> Finished:
         """Bring the parts together: the output, its rejects and its summary; remove the folder.
@@ -180,7 +178,7 @@ class Job:
             UserError: The disk is full; nothing is lost, and the same command goes on.
         """
         paths = [self._paths(span) for span in self.plan.spans]
-        loaded = (_tally(path.tally) for path in paths)
+        loaded = (self._finished(path) for path in paths)
         warnings: dict[str, None] = {}
         tally = merge(_noting(loaded, warnings))
         votes = grouping.evaluate([path.votes for path in paths], scratch=self.folder)
@@ -208,7 +206,16 @@ class Job:
         """Remove the folder; the last step."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _paths(self, span: Span) -> Any:
+    def _finished(self, paths: Files) -> tuple[Tally, list[str]]:
+        found = finished(paths)
+        if found is None:
+            raise UserError(
+                f"{paths.part}: this part of the output was changed by something else; "
+                "the same command scores it again"
+            )
+        return found
+
+    def _paths(self, span: Span) -> Files:
         return files(self.parts, self.kind, span.index)
 
     def _identity(self) -> dict[str, Any]:
@@ -221,14 +228,19 @@ class Job:
             with self._locked():
                 shutil.rmtree(self.folder)
         found = self.folder.exists()
-        if out.exists() and not found and not self._overwrite:
-            raise UserError(f"{out} is there already; --overwrite replaces it")
+        for path in (out, *beside(out)):
+            _refuse_input(path, self.settings.inputs)
+            if path.exists() and not found and not self._overwrite:
+                raise UserError(f"{path} is there already; --overwrite replaces it")
         try:
             self.parts.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}") from error
         self._take_lock()
         self.resumed = (self.folder / "job.json").exists()
+        if not self.resumed:  # whatever stands there belongs to no job
+            shutil.rmtree(self.parts)
+            self.parts.mkdir()
         self._sweep()
         if out.exists() and found and not self._may_replace():
             self._close(discard=False)
@@ -250,7 +262,8 @@ class Job:
         if self._overwrite and settings.out.exists():
             (self.folder / "replaces").touch()
         rows = settings.rows_per_span
-        rows = rows or (ROWS_PER_SPAN_WAITING if self.waits else ROWS_PER_SPAN)
+        is_slow = self.waits or not is_bounded(self.verifier)
+        rows = rows or (ROWS_PER_SPAN_SLOW if is_slow else ROWS_PER_SPAN)
         self._check_settings()
         self.plan = inputs.plan(
             settings.inputs,
@@ -281,6 +294,10 @@ class Job:
             cache=settings.cache,
         )
         self._check_same()
+        for span in self.plan.spans if self.resumed else ():
+            found = finished(self._paths(span))
+            if found is not None:
+                self._done[span.index] = brief(*found)
 
     def _needed(self) -> Sequence[str]:
         """The columns without which the verifier can say nothing, where it names some."""
@@ -296,8 +313,7 @@ class Job:
     def _check_settings(self) -> None:
         """An unfinished job must be this one, as far as can be told before its inputs are read."""
         if self.resumed:
-            found = json.loads((self.folder / "job.json").read_text(encoding="utf-8"))
-            self._refuse_other(found, json.loads(to_json(self.settings.identity())))
+            self._refuse_other(self._begun(), json.loads(to_json(self.settings.identity())))
 
     def _check_same(self) -> None:
         path = self.folder / "job.json"
@@ -305,7 +321,18 @@ class Job:
         if not self.resumed:
             write_atomically(path, to_json(identity, indent=2) + "\n")
             return
-        self._refuse_other(json.loads(path.read_text(encoding="utf-8")), identity)
+        self._refuse_other(self._begun(), identity)
+
+    def _begun(self) -> dict[str, Any]:
+        """What the unfinished job says of itself."""
+        path = self.folder / "job.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if not isinstance(found, dict):
+            raise UserError(f"{path} is broken; --overwrite starts the job anew")
+        return found
 
     def _refuse_other(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         differing = [key for key, value in wanted.items() if found.get(key) != value]
@@ -352,14 +379,16 @@ def summary_path(out: Path) -> Path:
     return out.with_name(out.name + ".summary.json")
 
 
+def _refuse_input(path: Path, names: Sequence[str]) -> None:
+    """Nothing that is written may be what is read, by whatever name."""
+    for name in names:
+        if path.exists() and Path(name).is_file() and path.samefile(name):
+            raise UserError(f"{path} would replace the input {name}; choose another --output")
+
+
 def beside(out: Path) -> tuple[Path, Path]:
     """What stands beside an output: its rejects and its summary."""
     return outputs.rejects_path(out), summary_path(out)
-
-
-def _tally(path: Path) -> tuple[Tally, list[str]]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return Tally.from_json(content["tally"]), content["warnings"]
 
 
 def _noting(

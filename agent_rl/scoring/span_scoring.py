@@ -120,9 +120,22 @@ def score_with(task: Task, span: Span, judge: JudgeAll) -> dict[str, Any]:
     votes.save(paths.votes)
     write_rejects(paths.rejects, rejects)
     with whole(paths.tally) as temporary:
-        content = {"tally": tally.to_json(), "warnings": warnings}
+        sizes = [path.stat().st_size for path in (paths.part, paths.votes, paths.rejects)]
+        content = {"tally": tally.to_json(), "warnings": warnings, "sizes": sizes}
         temporary.write_text(json.dumps(content), encoding="utf-8")
     return brief(tally, warnings)
+
+
+def finished(paths: Files) -> tuple[Tally, list[str]] | None:
+    """What an earlier run left of a span; None where it must be scored (again)."""
+    try:
+        content = json.loads(paths.tally.read_text(encoding="utf-8"))
+        sizes = [path.stat().st_size for path in (paths.part, paths.votes, paths.rejects)]
+        if sizes != content["sizes"]:
+            return None
+        return Tally.from_json(content["tally"]), content["warnings"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def brief(tally: Tally, warnings: Sequence[str]) -> dict[str, Any]:

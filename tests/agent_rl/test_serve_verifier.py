@@ -325,7 +325,7 @@ def fails(capsys, *words):
     [
         ([], "required: --verifier"),
         (["--verifier", "maths"], "unknown verifier 'maths'"),
-        (["--verifier", "exact", "--verifier.cases", "true"], "unexpected keyword argument"),
+        (["--verifier", "exact", "--verifier.cases", "true"], "no option"),
         (["--verifier", "exact", "--host", "0.0.0.0"], "AGENT_RL_VERIFIER_TOKEN"),
         (["--verifier", "exact", "--max-rows", "0"], "--max-rows is 0; it must be 1 to"),
         (["--verifier", "exact", "--timeout-s", "nan"], "--timeout-s is nan"),

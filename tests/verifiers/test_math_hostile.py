@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.verify_hostile import INPUTS, killed
 from rl_verifiers import make
+from rl_verifiers.math import forget
 
 FINAL, WHOLE = make("math"), make("math", extract="whole")
 JUDGED = ("correct", "wrong", "unparsable", "over_limit", "no_answer")
@@ -37,10 +38,12 @@ def test_no_hostile_answer_passes_for_another():
 def test_another_thread_gives_the_same_verdicts():
     rows = [(text, {"id": name, "answer": gold}) for name, (text, gold, _) in INPUTS.items()]
     found = []
+    expected = [FINAL(*row) for row in rows]
+    forget()
     thread = threading.Thread(target=lambda: found.extend(FINAL(*row) for row in rows))
     thread.start()
     thread.join()
-    assert found == [FINAL(*row) for row in rows]
+    assert found == expected
 
 
 @pytest.mark.parametrize("unit", ["\\boxed{", "\\boxed{41}, ", "answer is ", "1, ", "(", "$"])
@@ -60,42 +63,20 @@ def test_a_reference_over_the_limits_is_the_reference_s_fault():
 
 # Fuzzed answers.
 
-ANSWERS = """
-42 | -1,234.5 | \\frac{3}{4} | 2\\sqrt{3}-1 | x^2+2x+1 | (x+1)^2 | \\frac{\\sqrt{6}}{2} | 3\\pi
-(-\\infty,2)\\cup(3,\\infty) | \\{1,2,3\\} | (1,-2) | x=3 | y=2x-1 | x<3 | -1\\le x\\le 2 | 50\\% | \\$12.50
-12\\text{ cm}^2 | \\begin{pmatrix}1&2\\\\3&4\\end{pmatrix} | 3+4i | \\text{Yes} | \\sin 2x | e^{i\\pi/3} | 1011_2
-90^\\circ | 0.\\overline{3} | \\log_2 8 | 3 \\times 10^8 | 2:3 | 5\\pm\\sqrt{2} | \\binom{5}{2} | n! | |x-1| | 1\\frac12
-\\lfloor x\\rfloor | 3:30 PM | f(x)=x+1 | \\sqrt[3]{2} | \\text{(B)} | x \\in [0,1] | \\frac{x+1}{x-1} | 1 and 2
+LINES = r"""
+42 | -1,234.5 | \frac{3}{4} | 2\sqrt{3}-1 | x^2+2x+1 | (x+1)^2 | \frac{\sqrt{6}}{2} | 3\pi | 1 and 2
+(-\infty,2)\cup(3,\infty) | \{1,2,3\} | (1,-2) | x=3 | y=2x-1 | x<3 | -1\le x\le 2 | 50\%
+12\text{ cm}^2 | \begin{pmatrix}1&2\\3&4\end{pmatrix} | 3+4i | \text{Yes} | \sin 2x | e^{i\pi/3}
+1011_2 | 90^\circ | 0.\overline{3} | \log_2 8 | 3 \times 10^8 | 2:3 | 5\pm\sqrt{2} | \binom{5}{2}
+n! | |x-1| | 1\frac12 | \lfloor x\rfloor | 3:30 PM | f(x)=x+1 | \sqrt[3]{2} | x \in [0,1] | \$12.50
 """
-GOLDS = [answer.strip() for line in ANSWERS.splitlines() for answer in line.split(" | ") if answer]
-PIECES = (
-    [*"{}()[]^_|!,;=<:/*+-'&$.%0123xyie", "\\frac", "\\sqrt", "\\pm", "\\cup", "\\infty", "\\le"]
-    + [
-        "\\pi",
-        "\\sin",
-        "\\ln",
-        "\\log_",
-        "\\binom",
-        "10^{",
-        "^\\circ",
-        "\\text{",
-        "and",
-        "\\\\",
-        "\\{",
-    ]
-    + [
-        "\\}",
-        "\\overline{",
-        "\\in",
-        "f(",
-        "\\boxed{",
-        "5000!",
-        "^{99}",
-        "^{-1}",
-        "\\begin{pmatrix}",
-    ]
-    + ["\\end{pmatrix}", "\u00b0", "\u2212", "\u00b2", "\u0664", "\u200b", "\0", "\ud800", "\\cdot"]
-)
+GOLDS = LINES.strip().replace("\n", " | ").split(" | ")
+WORDS = r"""
+{ } ( ) [ ] ^ _ | ! , ; = < : / * + - ' & $ . % 0 1 2 3 x y i e \frac \sqrt \pm \cup \infty \le \pi
+\sin \ln \log_ \binom 10^{ ^\circ \text{ and \\ \{ \} \overline{ \in f( \boxed{ 5000! ^{99} ^{-1}
+\begin{pmatrix} \end{pmatrix} \cdot ° − ² ٤
+"""
+PIECES = [*WORDS.split(), "\0", "\ud800", "\u200b", " "]
 
 
 def mutated(text, generator):

@@ -80,6 +80,8 @@ OTHER = {
     "1-\\frac1e": "1+\\frac{1}{\\mathrm{e}}",
     "\\ln 2": "\\lg 2|\\log_{10} 2",
     "|x-2|": "2-x|x-2",
+    "|x-500|": "500-x",
+    "\\sqrt{(x-90)^2}": "90-x",
     "15\\text{ cm}^2": "15 cm|15 cm³|15 square inches|15 m^2",
     "60\\text{ mph}": "60 km/h|60 miles",
     "45\\text{ units}^2": "45\\text{ units}^3|45 cubic units",

@@ -1,9 +1,13 @@
 import asyncio
+import functools
 import math
+import os
+from dataclasses import dataclass
 
 import pytest
 
 from rl_verifiers import Score, VerifierError, as_verifier, make, score_many, score_one, score_sync
+from rl_verifiers.workers import WorkerPool
 
 ROW = {"id": "r1", "answer": "1"}
 
@@ -182,6 +186,88 @@ def test_an_async_verifier_that_hangs_is_our_failure():
         await asyncio.sleep(60)
 
     assert "no verdict within" in score_many(judge, ["x"], [ROW], timeout=0.01)[0].error
+
+
+def score_in_worker(function, texts, rows):
+    with WorkerPool(1, memory_bytes=1 << 30) as pool:
+        call = pool.submit(score_many, function, texts, rows, cpu_s=30.0, wall_s=60.0)
+        return call.result()
+
+
+def test_inside_a_worker_a_sample_that_runs_away_costs_only_itself(module):
+    texts = ["fine", "loop", "fine", "eat", "raise", "fine"]
+    limited = functools.partial(score_many, module.misbehave, timeout=0.5)
+    with WorkerPool(1, memory_bytes=1 << 30) as pool:
+        rows = [{"id": i} for i in range(len(texts))]
+        scores = pool.submit(limited, texts, rows, cpu_s=30.0, wall_s=60.0).result()
+    statuses = [score.status for score in scores]
+    assert statuses == ["correct", "over_limit", "correct", "over_limit", "error", "correct"]
+
+
+def test_inside_a_worker_symbolic_answers_are_judged_there():
+    texts = ["\\boxed{\\sin 2x}", "\\boxed{7}", "\\boxed{\\sin 3x}"]
+    rows = [{"answer": "2\\sin x\\cos x"}, {"answer": "7"}, {"answer": "2\\sin x\\cos x"}]
+    scores = score_in_worker(make("math"), texts, rows)
+    assert [score.passed for score in scores] == [True, True, False]
+    assert [score.answer for score in scores] == ["\\sin 2x", "7", "\\sin 3x"]
+
+
+def test_a_bounded_verifier_may_be_spread_over_workers():
+    texts = [f"\\boxed{{{i}}}" for i in range(1200)]
+    rows = [{"id": i, "answer": str(i if i % 3 else -1), "prompt": object} for i in range(1200)]
+    there = score_many(make("math"), texts, rows, workers=2)
+    assert there == score_many(make("math"), texts, rows)
+    assert [score.answer for score in there] == [str(i) for i in range(1200)]
+    assert [score.passed for score in there] == [bool(i % 3) for i in range(1200)]
+
+
+@dataclass(frozen=True)
+class Fragile:
+    """Says that it is bounded, and is not."""
+
+    bounded = True
+
+    def __call__(self, completion, row):
+        if completion == "die":
+            os._exit(3)
+        if completion == "bad":
+            raise VerifierError("mend me")
+        return 1.0
+
+
+def test_a_worker_that_dies_loses_one_sample_of_its_chunk():
+    texts = ["fine"] * 5 + ["die"] + ["fine"] * 5
+    scores = score_many(Fragile(), texts, [{"id": i} for i in range(11)], workers=1)
+    assert [score.status for score in scores] == ["correct"] * 5 + ["error"] + ["correct"] * 5
+
+
+def test_a_verifier_to_be_mended_stops_from_a_chunk_too():
+    with pytest.raises(VerifierError, match="row 'r1': mend me"):
+        score_many(Fragile(), ["bad"], [ROW], workers=1)
+
+
+def test_a_verifier_that_leaves_work_to_others_goes_on_meanwhile():
+    log = []
+
+    class Patient:
+        bounded = True
+
+        def begin(self, completion, row):
+            log.append(f"begun {completion}")
+            return lambda: log.append(f"ended {completion}") or Score.correct()
+
+    scores = score_many(Patient(), ["a", "b"], [ROW, ROW])
+    assert log == ["begun a", "begun b", "ended a", "ended b"]
+    assert all(score.passed for score in scores)
+
+
+def test_a_lambda_that_gives_coroutines_is_awaited():
+    async def judge(completion, row):
+        await asyncio.sleep(0)
+        return 0.5
+
+    scores = score_many(lambda c, r: judge(c + "!", r), ["x", "y"], [ROW, ROW])
+    assert [score.value for score in scores] == [0.5, 0.5]
 
 
 def test_nothing_to_score_gives_nothing(module):

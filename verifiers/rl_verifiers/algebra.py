@@ -41,6 +41,8 @@ from rl_verifiers.monomials import (
 MAX_STEPS = 3_000
 """Products of two terms, and the like, in one comparison: some milliseconds."""
 _MAX_BINOMIAL = 20
+_ENTIRE = ("sin", "cos", "arcsin", "arccos", "arctan", "abs", "floor", "ceil")
+"""Functions that have a value everywhere."""
 
 
 class UndefinedError(ValueError):
@@ -70,7 +72,7 @@ def equal(left: Quotient, right: Quotient, budget: Budget) -> bool:
         BeyondError: It is not decided here, or the budget does not suffice.
     """
     one, other = _crossed(left, right, budget)
-    if one != other and _kinds(one, other) & {FUNCTION}:
+    if one != other and FUNCTION in _kinds(one, other):
         raise BeyondError("other functions")
     return one == other
 
@@ -79,18 +81,19 @@ def ratio_sign(left: Quotient, right: Quotient, budget: Budget) -> int:
     """The sign of the rational c where ``left = c right`` everywhere; 0 where no constant is one.
 
     Raises:
-        BeyondError: An irrational c may be one, or the budget does not suffice.
+        BeyondError: An irrational c may be one, there are functions that might be zero, or the
+            budget does not suffice.
     """
     one, other = _crossed(left, right, budget)
+    kinds = _kinds(one, other)
+    if FUNCTION in kinds:
+        raise BeyondError("other functions")
     if not one or not other:
         return 0
     monomial = next(iter(other))
     factor = Fraction(one.get(monomial, 0)) / other[monomial]
     if factor and one == {key: value * factor for key, value in other.items()}:
         return 1 if factor > 0 else -1
-    kinds = _kinds(one, other)
-    if kinds & {FUNCTION}:
-        raise BeyondError("other functions")
     if kinds <= {SYMBOL}:
         return 0
     if {_symbols(key) for key in one} != {_symbols(key) for key in other}:
@@ -185,6 +188,8 @@ class _Algebra:
             return _function("pow", base, exponent)
 
     def _raised(self, base: Quotient, exponent: Number) -> Quotient:
+        if exponent <= 0:
+            _check_not_zero(base.top)
         if len(base.top) == 1 and base.bottom == ONE:
             return Quotient(one_term_raised(base.top, exponent), ONE)
         if exponent.denominator != 1:
@@ -309,13 +314,30 @@ def _quotient(top: Sum, bottom: Sum) -> Quotient:
 def _inverse(value: Quotient) -> Quotient:
     if not value.top:
         raise UndefinedError
+    _check_not_zero(value.top)
     return _quotient(value.bottom, value.top)
 
 
 def _function(name: str, *arguments: Quotient) -> Quotient:
     """A symbol of its own for each function of each arguments."""
+    is_defined = name.startswith("root") or name in _ENTIRE
+    if not is_defined and SYMBOL not in _kinds(*(x.top for x in arguments)):
+        raise BeyondError("a function that may have no value there")
     key = tuple((tuple(sorted(x.top.items())), tuple(sorted(x.bottom.items()))) for x in arguments)
     return _atom((FUNCTION, (name, key)))
+
+
+def _check_not_zero(terms: Sum) -> None:
+    """Other functions may vanish where their sums do not; but no root of what is not zero."""
+    for monomial in terms:
+        for (kind, name), _ in monomial:
+            if kind == FUNCTION and (
+                len(terms) > 1
+                or not name[0].startswith("root")
+                or not name[1][0][0]
+                or FUNCTION in _kinds(dict(name[1][0][0]))
+            ):
+                raise BeyondError("a divisor that may be zero")
 
 
 def _rational(value: Quotient) -> Number:

@@ -71,15 +71,18 @@ def special(text: str, parse: Callable[[str], Node]) -> Node | None:
         return _time(match)
     if text[:1].isdigit() and len(text) < 30 and (match := _HOUR.fullmatch(text)):
         return _time(match)
-    if text[:1] in "(\\ABCDEFGHIJ" and (match := _OPTION.fullmatch(text)):
-        if _OPTION.match(match["content"]):
-            return None
-        try:
-            content = parse(match["content"])
-        except ValueError:
-            return None
-        return Node("option", (content,), match["a"] or match["b"] or match["c"])
-    return None
+    return _option(text, parse) if text[:1] in "(\\ABCDEFGHIJ" else None
+
+
+def _option(text: str, parse: Callable[[str], Node]) -> Node | None:
+    match = _OPTION.fullmatch(text)
+    if match is None or _OPTION.match(match["content"]):
+        return None
+    try:
+        content = parse(match["content"])
+    except ValueError:
+        return None
+    return Node("option", (content,), match["a"] or match["b"] or match["c"])
 
 
 def _number(match: re.Match[str]) -> Node | None:

@@ -63,6 +63,7 @@ class MathVerifier:
     strict: bool
     bounded = True
     reads = ("answer",)
+    needs = ("answer",)
 
     def __call__(self, completion: str, row: Row) -> Score:
         """Score one completion; blocks while a worker evaluates a symbolic answer."""
@@ -149,6 +150,13 @@ def judge(gold: str, found: str, oracle: Callable[[], Oracle]) -> tuple[Verdict,
         return "over_limit", str(error)
     except ValueError as error:
         return "unparsable", f"{found!r:.80}: {error}"
+
+
+def forget() -> None:
+    """Forget references and verdicts that were kept, as a measurement must."""
+    for kept in (_short_gold, _short_tree, _verdict):
+        kept.cache_clear()
+    _answered.clear()
 
 
 def judge_numerically(gold: str, found: str, digits: int) -> tuple[Verdict, str]:

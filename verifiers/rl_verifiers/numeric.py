@@ -39,7 +39,7 @@ MAX_PARTS = 400
 """Parts of expressions to evaluate, after which a question asks for no more such comparisons."""
 _AGREEING = 4
 _EFFORT = 5
-_COSTLY = 30
+_COSTLY = 60
 _ANGULAR = frozenset(["sin", "cos", "tan", "sec", "csc", "cot"])
 
 Precision = tuple[int, int]

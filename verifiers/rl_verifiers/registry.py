@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -89,6 +90,15 @@ def make(name: str, **options: Any) -> Verifier:
             imported.
     """
     factory = _factory(name)
+    parameters = inspect.signature(factory).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    unknown = [option for option in options if option not in parameters and not takes_any]
+    if unknown:
+        listed = ", ".join(parameters) or "none"
+        raise VerifierError(
+            f"verifier {name!r}: no option {unknown[0]!r}{_meant(unknown[0], parameters)} "
+            f"its options: {listed}"
+        )
     try:
         inspect.signature(factory).bind(**options)
     except TypeError as error:
@@ -96,6 +106,11 @@ def make(name: str, **options: Any) -> Verifier:
             f"verifier {name!r}: {error}; it takes {name}{inspect.signature(factory)}"
         ) from None
     return factory(**options)
+
+
+def _meant(wrong: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ";"
 
 
 def names() -> list[str]:
@@ -126,7 +141,9 @@ def _entry_points() -> dict[str, str]:
 def _factory(name: str) -> Factory:
     target = _registered.get(name) or _entry_points().get(name)
     if target is None:
-        raise VerifierError(f"unknown verifier {name!r}; known: {', '.join(names())}")
+        known = names()
+        listed = ", ".join(known)
+        raise VerifierError(f"unknown verifier {name!r}{_meant(name, known)} known: {listed}")
     if not isinstance(target, str):
         return target
     module, _, attribute = target.partition(":")

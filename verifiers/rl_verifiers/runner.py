@@ -192,7 +192,7 @@ def _guarded(
             result = function(*arguments)
         else:
             result = run_inline(function, *arguments, cpu_s=limit)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return failure(error, verifier, row)
     if isinstance(result, Score) or (callable(result) and arguments):
         return result

@@ -88,7 +88,7 @@ async def score_one(verifier: Verifier, completion: str, row: Row) -> Score:
         result = getattr(verifier, "ascore", verifier)(completion, row)
         if inspect.isawaitable(result):
             result = await result
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return failure(error, verifier, row)
     return to_score(result, verifier=verifier, row=row)
 
@@ -102,7 +102,7 @@ def refused(completion: object) -> Score | None:
     return None
 
 
-def failure(error: Exception, verifier: object, row: Row) -> Score:
+def failure(error: Exception | SystemExit, verifier: object, row: Row) -> Score:
     """The score where ``verifier`` raised ``error``; raises a VerifierError, with the row's id."""
     if isinstance(error, VerifierError):
         raise VerifierError(_located(str(error), row)) from error

@@ -161,6 +161,8 @@ def verify(completion, row):
         time.sleep(3600)
     if completion == "die":
         os._exit(9)
+    if completion == "exit":
+        raise SystemExit(0)
     return completion == row["answer"]
 """
 
@@ -168,7 +170,7 @@ def verify(completion, row):
 def test_a_verifier_that_hangs_or_dies_costs_its_own_row_only(tmp_path):
     (tmp_path / "mine.py").write_text(HANGS)
     rows = tmp_path / "rows.jsonl"
-    said = ["4", "spin", "5", "die", "4"]
+    said = ["4", "spin", "5", "die", "4", "sleep", "exit"]
     rows.write_text("".join(json.dumps({"completion": c, "answer": "4"}) + "\n" for c in said))
     out = tmp_path / "out.jsonl"
     words = ["score", rows, "--verifier", tmp_path / "mine.py", "-o", out, "--timeout", "1"]
@@ -180,6 +182,8 @@ def test_a_verifier_that_hangs_or_dies_costs_its_own_row_only(tmp_path):
         "wrong",
         "error",
         "correct",
+        "over_limit",
+        "error",
     ]
     assert scored[3]["score"] is None  # our failure is never a zero
     assert "exit status 9" in scored[3]["error"]
@@ -265,3 +269,75 @@ def test_a_full_disk_loses_nothing(tmp_path):
     done = limited(100_000_000)
     assert done.returncode == 0, done.stderr
     assert len(read(out)) == 3000
+
+
+def unfinished(folder: Path, spans: int = 2) -> tuple[Settings, Path]:
+    """A job that stopped after some spans of ten rows."""
+    rows = rows_file(folder)
+    spec = specify("math", {})
+    settings = Settings((str(rows),), folder / "out.jsonl", spec, workers=0, rows_per_span=10)
+    with Job(settings) as job:
+        running = job.run()
+        for _ in range(spans):
+            next(running)
+    return settings, folder / "out.jsonl.work"
+
+
+def test_a_part_that_was_damaged_is_made_again(tmp_path):
+    settings, folder = unfinished(tmp_path)
+    part, other = (
+        sorted((folder / "parts").glob("*.jsonl"))[0],
+        folder / "parts/000000001.tally.json",
+    )
+    part.write_bytes(part.read_bytes()[:-30])
+    other.write_text("{")
+    with Job(settings) as job:
+        assert job.done() == []
+        list(job.run())
+        assert job.finish().tally.rows == 40
+    assert [row["id"] for row in read(settings.out)] == list(range(40))
+
+
+def test_parts_without_their_job_belong_to_no_job(tmp_path):
+    settings, folder = unfinished(tmp_path)
+    (folder / "job.json").unlink()
+    with Job(settings) as job:
+        assert not job.resumed
+        assert len(list(job.run())) == 4
+
+
+def test_a_broken_job_file_is_one_line(tmp_path):
+    settings, folder = unfinished(tmp_path)
+    (folder / "job.json").write_text("{")
+    with pytest.raises(UserError, match=r"job.json is broken; --overwrite"), Job(settings):
+        pass
+
+
+def test_no_input_is_replaced(tmp_path, capsys):
+    rows = rows_file(tmp_path, name="a.jsonl")
+    words = ("score", "--verifier", "math", "--overwrite")
+    before = rows.read_bytes()
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(rows)
+    for out in (rows, link):
+        assert run(*words, rows, "-o", out) == 1
+        assert "would replace the input" in capsys.readouterr().err
+    beside = rows_file(tmp_path, name="b.jsonl.rejects.jsonl")
+    assert run(*words, beside, "-o", tmp_path / "b.jsonl") == 1
+    report = ("--report", tmp_path / "a.jsonl")
+    assert run(*words, rows, "-o", tmp_path / "c.jsonl", *report) == 1
+    assert rows.read_bytes() == beside.read_bytes() == before
+
+
+def test_nothing_judged_is_no_success(tmp_path, capsys):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"completion": null, "answer": "4"}\n')
+    assert run("score", rows, "--verifier", "math", "-o", tmp_path / "out.jsonl") == 1
+    assert "no sample could be judged" in capsys.readouterr().err
+
+
+def test_columns_are_found_behind_broken_lines(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("broken\n" * 5 + '{"completion": "4", "answer": "4"}\n')
+    words = ("score", rows, "--verifier", "math", "-o", tmp_path / "out.jsonl")
+    assert run(*words, "--rows-per-span", "2", "--workers", "0") == 0
