@@ -202,3 +202,19 @@ def test_symbolic_answers_are_judged_inside_an_event_loop():
         return await asyncio.gather(*(score_one(WHOLE, f"{n}\\sqrt2", row) for n in range(1, 4)))
 
     assert [score.passed for score in asyncio.run(many())] == [False, True, False]
+
+
+@pytest.mark.parametrize("echo", ["{}", "{} {}", "Q: {}\nA:", "\n{}\n\n"])
+def test_a_question_that_ends_in_its_answer_is_no_answer(echo):
+    question = "Tom has 3 bags of 4 apples. How many apples are in 3 bags of 12?"
+    row = {"prompt": question, "answer": "12"}
+    said = echo.format(question, question)
+    assert make("math")(said, row).status == "no_answer"
+    assert make("math", strict=False)(said, row).passed
+    asked = {**row, "prompt": [{"role": "user", "content": question}]}
+    assert make("math")(said, asked).status == "no_answer"
+    assert make("math")(said + " The answer is 12.", row).passed
+
+
+def test_a_short_prompt_may_stand_in_an_answer():
+    assert make("math")("12", {"prompt": "12", "answer": "12"}).passed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -40,6 +40,8 @@ from rl_verifiers.workers import (
     shared_pool,
 )
 
+LEAST_ECHO = 20
+"""Characters of a prompt that is recognised in a completion."""
 MAX_INLINE = 1_000
 """Longer answers are read in a worker, so that no answer holds up an event loop."""
 MAX_KEPT = 4096
@@ -62,7 +64,7 @@ class MathVerifier:
     extract: Extraction
     strict: bool
     bounded = True
-    reads = ("answer",)
+    reads = ("answer", "prompt")
     needs = ("answer",)
 
     def __call__(self, completion: str, row: Row) -> Score:
@@ -93,6 +95,8 @@ class MathVerifier:
         gold = None if answer is None else _gold(answer)
         if gold is None:
             return bad_reference(row)
+        if self.strict:
+            completion = without_echo(completion, row.get("prompt"))
         if gold.letter is not None:
             return _chosen(gold.letter, choice_in(completion, self.extract))
         found = extraction(self.extract)(completion)
@@ -119,10 +123,26 @@ def math_verifier(*, extract: Extraction = "final", strict: bool = True) -> Math
     Args:
         extract: Where the answer stands in the completion (see :mod:`rl_verifiers.extract`).
         strict: Off, a decimal of three digits or more may round the reference; on, one must have
-            ten, so that 3.14 is not pi.
+            ten, so that 3.14 is not pi, and what repeats ``row["prompt"]`` is no answer.
     """
     extraction(extract)
     return MathVerifier(extract, strict)
+
+
+def without_echo(completion: str, prompt: object) -> str:
+    """What a completion says beyond the prompt: a question that ends in its answer is none.
+
+    Args:
+        completion: What the model wrote.
+        prompt: Text, or messages, of which the last counts; shorter than ``LEAST_ECHO``
+            characters, it may be a part of any answer and is left.
+    """
+    if isinstance(prompt, list | tuple) and prompt and isinstance(prompt[-1], Mapping):
+        prompt = prompt[-1].get("content")
+    prompt = prompt.strip() if isinstance(prompt, str) else ""
+    if len(prompt) < LEAST_ECHO or prompt not in completion:
+        return completion
+    return completion.replace(prompt, "\n\n")
 
 
 def judge(gold: str, found: str, oracle: Callable[[], Oracle]) -> tuple[Verdict, str]:
