@@ -28,13 +28,16 @@ class ScoreCache:
         folder: Where; made if needed.
         digest: Of the verifier (:class:`agent_rl.scoring.spec.VerifierSpec`).
         reads: The columns that the verifier reads; None: all of them.
+        has_id: Whether ids are the rows' own; made ones say where a row stands, not what it is.
 
     Raises:
         UserError: The folder cannot be made, or what has the cache's name there is no cache.
     """
 
-    def __init__(self, folder: Path, digest: str, reads: Sequence[str] | None) -> None:
-        self._digest, self._reads = digest, reads
+    def __init__(
+        self, folder: Path, digest: str, reads: Sequence[str] | None, *, has_id: bool = True
+    ) -> None:
+        self._digest, self._reads, self._has_id = digest, reads, has_id
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(folder / FILE, timeout=60.0, isolation_level=None)
@@ -55,7 +58,10 @@ class ScoreCache:
 
     def key(self, sample: Sample) -> bytes:
         """The key of a sample."""
-        return content_key(self._digest, sample, self._reads)
+        row: Mapping[str, Any] = sample.row
+        if not self._has_id:
+            row = {name: value for name, value in row.items() if name != "id"}
+        return content_key(self._digest, Sample(sample.completion, row), self._reads)
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Score]:
         """The scores that are there."""

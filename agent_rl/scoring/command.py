@@ -19,11 +19,15 @@ from agent_rl.runs.text import clean
 from agent_rl.scoring import engines, summary
 from agent_rl.scoring.compare import compare_files
 from agent_rl.scoring.compare import render as render_comparison
-from agent_rl.scoring.job import Finished, Job, Settings, beside, summary_path
+from agent_rl.scoring.job import Finished, Job
 from agent_rl.scoring.outputs import rejects_path
+from agent_rl.scoring.paths import beside, summary_path
 from agent_rl.scoring.report import build_report
+from agent_rl.scoring.settings import Settings
 from agent_rl.scoring.spec import option_tree, specify
+from agent_rl.scoring.tally import Tally
 
+MOST_SECONDS = 86_400.0
 LINES = 20
 """Progress lines where there is no terminal."""
 
@@ -44,6 +48,7 @@ def score(arguments: argparse.Namespace) -> int:
         )
     before = arguments.compare
     _check_paths(arguments, settings)
+    engines.check(arguments.engine)
     started = time.monotonic()
     terminal = Console(stderr=True)
     with Job(settings, overwrite=arguments.overwrite) as job:
@@ -66,9 +71,17 @@ def score(arguments: argparse.Namespace) -> int:
         prefixes = (settings.prefix, settings.prefix)
         found = compare_files(before, settings.out, prefixes=prefixes, columns=named)
         render_comparison(found, Console(stderr=arguments.json))
-    tally = finished.tally
-    if tally.judged:
+    return _verdict(finished.tally, terminal)
+
+
+def _verdict(tally: Tally, terminal: Console) -> int:
+    """1 where a job gave nothing that could be used, and says why."""
+    if tally.judged > tally.statuses["bad_reference"]:
         return 0
+    if tally.judged:
+        reason = tally.examples["bad_reference"][0].reason
+        _say(terminal, f"error: no row has a reference that the verifier can use: {reason}")
+        return 1
     first = tally.errors[0].error if tally.errors else ""
     first = first or (tally.first_rejects[0].error if tally.first_rejects else "")
     _say(terminal, f"error: no sample could be judged: {first}")
@@ -101,8 +114,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         least = 0 if name == "workers" else 1
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least {least}")
-    if not arguments.timeout > 0:
-        raise UserError(f"--timeout is {arguments.timeout:g}; it must be above 0")
+    if not 0 < arguments.timeout <= MOST_SECONDS:
+        raise UserError(
+            f"--timeout is {arguments.timeout:g}; it must be above 0, and {MOST_SECONDS:g} at most"
+        )
     out = Path(arguments.output)
     if out.is_symlink():  # the file it leads to is replaced, not the link
         out = out.resolve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -164,19 +165,33 @@ def raise_in_caller(kind: str, text: str) -> NoReturn:
     raise RuntimeError(f"{kind}: {text}")
 
 
-def make(name: str, workers: int | None, default: int) -> Engine:
-    """An engine by name.
+ENGINES = ("local", "ray")
+
+
+def check(name: str) -> None:
+    """Say early that an engine cannot be.
 
     Raises:
         UserError: No such engine, or what it needs is not installed.
     """
+    if name not in ENGINES:
+        raise UserError(f"--engine {name}: there are {' and '.join(ENGINES)}")
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise UserError("--engine ray needs ray: pip install 'agent-rl[ray]'")
+
+
+def make(name: str, workers: int | None, default: int) -> Engine:
+    """An engine by name.
+
+    Raises:
+        UserError: As for :func:`check`.
+    """
+    check(name)
     if name == "local":
         return LocalEngine(default if workers is None else workers)
-    if name == "ray":
-        from agent_rl.scoring.ray_engine import RayEngine  # noqa: PLC0415 - an optional extra
+    from agent_rl.scoring.ray_engine import RayEngine  # noqa: PLC0415 - an optional extra
 
-        return RayEngine(workers)
-    raise UserError(f"--engine {name}: there are local and ray")
+    return RayEngine(workers)
 
 
-__all__ = ["Engine", "LocalEngine", "make", "raise_in_caller", "row_by_row"]
+__all__ = ["Engine", "LocalEngine", "check", "make", "raise_in_caller", "row_by_row"]

@@ -24,6 +24,8 @@ __all__ = ["plan", "read", "read_table"]
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv"}
 _KNOWN = f"known: {', '.join([*KINDS, '.parquet'])} (text ones also .gz)"
 _MB = 2**20
+OF_OTHER_JOBS = (".summary.json", ".rejects.jsonl")
+"""Endings of what stands beside an output; no data in a folder."""
 _FIRST_ROWS = 1000
 """Rows of a JSON Lines input whose names are looked at."""
 
@@ -250,7 +252,8 @@ def _folder(path: Path, split: str | None, skip: Sequence[Path]) -> list[_Source
     files = []
     left_out = {each.resolve() for each in skip}
     for each in sorted(path.iterdir()):
-        if each.is_file() and each.resolve() not in left_out:
+        is_other = each.name.endswith(OF_OTHER_JOBS) or each.resolve() in left_out
+        if each.is_file() and not is_other:
             with contextlib.suppress(UserError):
                 files.append(_file(each))
     named = [each for each in files if split and split in Path(each.name).name]

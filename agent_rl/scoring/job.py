@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ from agent_rl.scoring import inputs, outputs, summary
 from agent_rl.scoring.columns import Columns, resolve
 from agent_rl.scoring.engines import Engine, LocalEngine
 from agent_rl.scoring.groups import Groups
+from agent_rl.scoring.paths import beside, refuse_foreign, refuse_input, state_of, summary_path
+from agent_rl.scoring.settings import Settings
 from agent_rl.scoring.span_scoring import Files, Task, brief, files, finished
-from agent_rl.scoring.spec import VerifierSpec, build
+from agent_rl.scoring.spec import build
 from agent_rl.scoring.tally import Tally, merge
 from agent_rl.scoring.types import Plan, Span
 from agent_rl.verifier_queue import waits
@@ -36,64 +38,6 @@ from rl_verifiers.runner import is_bounded
 ROWS_PER_SPAN = 1000
 ROWS_PER_SPAN_SLOW = 64
 """Where the verifier waits, or may take any time, so that a kill loses little."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the user asked for.
-
-    Attributes:
-        inputs: Files, folders, data set ids, ``-``.
-        out: The output file.
-        spec: The verifier.
-        mapping: Columns, ours to theirs.
-        split: Of a folder or data set.
-        name: The configuration of a Hugging Face data set.
-        group: The column that makes groups for pass@k.
-        prefix: Of the new columns.
-        json_cells: Text that is a JSON list is a list.
-        strict: A broken line ends the job.
-        timeout: Seconds of one sample.
-        workers: Processes; None: one for each processor, or one for a verifier that waits.
-        cache: A folder of verdicts.
-        rows_per_span: None: by the verifier.
-    """
-
-    inputs: Sequence[str]
-    out: Path
-    spec: VerifierSpec
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    split: str | None = None
-    name: str | None = None
-    group: str | None = None
-    prefix: str = ""
-    json_cells: bool = False
-    strict: bool = False
-    timeout: float = 60.0
-    workers: int | None = None
-    cache: Path | None = None
-    rows_per_span: int | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for a job to go on; how it runs may differ."""
-        return {
-            "inputs": [name if name == "-" else _located(name) for name in self.inputs],
-            "verifier": self.spec.word,
-            "options": dict(self.spec.options),
-            "verifier_digest": self.spec.digest,
-            "columns": dict(self.mapping),
-            "split": self.split,
-            "name": self.name,
-            "group": self.group,
-            "prefix": self.prefix,
-            "json_cells": self.json_cells,
-            "timeout": self.timeout,
-            "rows_per_span": self.rows_per_span,
-        }
-
-
-def _located(name: str) -> str:
-    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 @dataclass(frozen=True)
@@ -137,6 +81,7 @@ class Job:
         self.task: Task
         self.resumed = False
         self._done: dict[int, dict[str, Any]] = {}
+        self._inputs: dict[Path, tuple[int, int]] = {}
 
     def __enter__(self) -> Job:
         prepare = getattr(self.verifier, "prepare", None)
@@ -151,7 +96,7 @@ class Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close(discard=False)
+        self._close(discard=not any(self.parts.glob("*.tally.json")))
 
     def run(self, engine: Engine | None = None) -> Iterator[dict[str, Any]]:
         """Score every span that is not finished; gives what ``score_span`` says of each.
@@ -181,6 +126,7 @@ class Job:
         loaded = (self._finished(path) for path in paths)
         warnings: dict[str, None] = {}
         tally = merge(_noting(loaded, warnings))
+        self._refuse_changed()
         votes = grouping.evaluate([path.votes for path in paths], scratch=self.folder)
         (self.folder / "merging").touch()
         out = self.settings.out
@@ -203,8 +149,24 @@ class Job:
         return Finished(tally, votes, list(warnings), self.task.columns)
 
     def discard(self) -> None:
-        """Remove the folder; the last step."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, at once as far as a later job can see; the last step."""
+        shutil.rmtree(self._trash, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            self.folder.rename(self._trash)
+        shutil.rmtree(self._trash, ignore_errors=True)
+
+    @property
+    def _trash(self) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.trash")
+
+    def _refuse_changed(self) -> None:
+        """Spans of a file that was written to meanwhile are spans of two files."""
+        try:
+            same = state_of(self.plan.spans) == self._inputs
+        except OSError:
+            same = False
+        if not same:
+            raise UserError("an input changed while it was read; --overwrite starts the job anew")
 
     def _finished(self, paths: Files) -> tuple[Tally, list[str]]:
         found = finished(paths)
@@ -224,12 +186,14 @@ class Job:
     def _open(self) -> None:
         """Take the folder, new or left by a job that was stopped."""
         out = self.settings.out
+        shutil.rmtree(self._trash, ignore_errors=True)
+        refuse_foreign(self.folder)
         if self._overwrite and self.folder.exists():
             with self._locked():
-                shutil.rmtree(self.folder)
+                self.discard()
         found = self.folder.exists()
         for path in (out, *beside(out)):
-            _refuse_input(path, self.settings.inputs)
+            refuse_input(path, self.settings.inputs)
             if path.exists() and not found and not self._overwrite:
                 raise UserError(f"{path} is there already; --overwrite replaces it")
         try:
@@ -294,6 +258,7 @@ class Job:
             cache=settings.cache,
         )
         self._check_same()
+        self._inputs = state_of(self.plan.spans)
         for span in self.plan.spans if self.resumed else ():
             found = finished(self._paths(span))
             if found is not None:
@@ -369,26 +334,9 @@ class Job:
 
     def _close(self, *, discard: bool) -> None:
         if discard:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.discard()
         with suppress(AttributeError):
             self._lock.close()
-
-
-def summary_path(out: Path) -> Path:
-    """``OUT.summary.json``."""
-    return out.with_name(out.name + ".summary.json")
-
-
-def _refuse_input(path: Path, names: Sequence[str]) -> None:
-    """Nothing that is written may be what is read, by whatever name."""
-    for name in names:
-        if path.exists() and Path(name).is_file() and path.samefile(name):
-            raise UserError(f"{path} would replace the input {name}; choose another --output")
-
-
-def beside(out: Path) -> tuple[Path, Path]:
-    """What stands beside an output: its rejects and its summary."""
-    return outputs.rejects_path(out), summary_path(out)
 
 
 def _noting(

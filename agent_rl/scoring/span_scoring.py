@@ -174,7 +174,8 @@ def _remembered(task: Task, chosen: Sequence[Sample], judge: JudgeAll) -> list[t
     if task.cache is None:
         return judge(chosen)
     reads = reads_of(_verifier(task.spec))
-    with ScoreCache(task.cache, task.spec.digest, reads) as store:
+    has_id = task.columns.id is not None
+    with ScoreCache(task.cache, task.spec.digest, reads, has_id=has_id) as store:
         keys = [store.key(sample) for sample in chosen]
         known = {key: (score, 0.0) for key, score in store.find(list(dict.fromkeys(keys))).items()}
         new = {key: sample for key, sample in zip(keys, chosen, strict=True) if key not in known}

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +31,8 @@ class VerifierSpec:
     Attributes:
         word: What stands behind ``--verifier``.
         options: Of the verifier, or of the environment.
-        digest: Changes with the word, the options, the file it names and our version.
+        digest: Changes with the word, the options, the file it names and our own verifiers; not
+            with what that file imports.
     """
 
     word: str
@@ -45,7 +46,7 @@ def specify(word: str, options: Mapping[str, Any]) -> VerifierSpec:
     Raises:
         UserError: It names a file that cannot be read.
     """
-    parts: list[Any] = [word, options, _version()]
+    parts: list[Any] = [word, options, _sources()]
     path = _file(word)
     if path is not None:
         try:
@@ -217,11 +218,14 @@ def _file(word: str) -> Path | None:
     return Path(word.rpartition(":")[0]) if ".py:" in word else None
 
 
-def _version() -> str:
-    try:
-        return version("agent-rl")
-    except PackageNotFoundError:  # a checkout on the path
-        return "0"
+@cache
+def _sources() -> str:
+    """Changes with our own verifiers, whatever the version says."""
+    folder = Path(rl_verifiers.__file__).parent
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def option_tree(overrides: Sequence[str]) -> dict[str, Any]:

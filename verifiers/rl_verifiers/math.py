@@ -23,7 +23,7 @@ from rl_verifiers.parse import parse_answer
 from rl_verifiers.phrases import folded_words
 from rl_verifiers.quantities import normalised, number
 from rl_verifiers.quick import QuickOracle
-from rl_verifiers.score import Row, Score
+from rl_verifiers.score import Row, Score, VerifierError
 from rl_verifiers.text import (
     Extraction,
     bad_reference,
@@ -126,6 +126,8 @@ def math_verifier(*, extract: Extraction = "final", strict: bool = True) -> Math
             ten, so that 3.14 is not pi, and what repeats ``row["prompt"]`` is no answer.
     """
     extraction(extract)
+    if not isinstance(strict, bool):
+        raise VerifierError(f"math: strict is {strict!r:.40}; it must be true or false")
     return MathVerifier(extract, strict)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import rl_sandboxes
+from rl_sandboxes.registry import BACKENDS
 from rl_sandboxes.types import JobError, Limits, Sandbox, SandboxError
 from rl_verifiers.code_compare import cut, shown
 from rl_verifiers.code_runs import RunError
+from rl_verifiers.option_checks import check_flags, check_one_of, check_whole
 from rl_verifiers.runner import run_sync, score_sync
 from rl_verifiers.score import Row, Score, Status, VerifierError
 from rl_verifiers.sql_compare import Reference, Table, same
@@ -29,6 +32,7 @@ SandboxChoice = str | Mapping[str, Any] | Sandbox
 
 DEFAULT_LIMITS = Limits(cpu_s=10.0, wall_s=30.0)
 MAX_QUERY_CHARACTERS = 20_000
+_EMPTY = "the reference's result is empty on every database"
 _STATUS: Mapping[str, Status] = {"syntax": "unparsable", "over_limit": "over_limit"}
 
 
@@ -41,6 +45,7 @@ class SqlVerifier:
     column_order: bool
     tol: float
     folder: str
+    allow_empty: bool
     budget: Budget
     bounded = True
     reads = ("schema", "database", "databases", "answer")
@@ -87,6 +92,8 @@ class SqlVerifier:
             return _bad(str(error))
         except (RunError, SandboxError) as error:
             return Score.failed(f"sandbox: {cut(str(error), 300)}")
+        if not self.allow_empty and not any(reference.size for reference in references):
+            return _bad(_EMPTY)
         return await self._scored(completion, sandbox, databases, references)
 
     async def _scored(
@@ -123,9 +130,7 @@ class SqlVerifier:
         }
         answer = _answer(outcomes)
         if all(agrees):
-            empty = (
-                "the reference's result is empty everywhere" if parts["empty_result"] == 1 else ""
-            )
+            empty = _EMPTY if parts["empty_result"] == 1 else ""
             return replace(Score.correct(empty, answer=answer), parts=parts)
         first = agrees.index(False)
         outcome, reference = outcomes[first], references[first]
@@ -150,6 +155,7 @@ def sql_verifier(
     column_order: bool = True,
     tol: float = 1e-6,
     folder: str = "",
+    allow_empty: bool = False,
     max_steps: int = 100_000_000,
     max_rows: int = 10_000,
     limits: Limits | Mapping[str, Any] | None = None,
@@ -171,15 +177,18 @@ def sql_verifier(
     The query is one SELECT, VALUES or WITH that only reads: an authorizer denies the rest, and
     ``random``. Statuses: ``no_answer`` without a query, ``unparsable`` for a syntax error,
     ``over_limit``, ``wrong`` (other rows, an unknown column, a statement that is no query),
-    ``bad_reference`` for a row whose database or reference query fails. Parts: ``databases``
+    ``bad_reference`` for a row whose database or reference query fails, or whose reference gives
+    no rows on any of its databases. Parts: ``databases``
     (share that agrees), ``empty_result`` (share on which the reference gives no rows).
 
     Args:
         sandbox: A back end's name, ``{"name": ..., **options}``, or a Sandbox.
         ordered: Whether the order of rows counts; None: as said above.
         column_order: Off, the columns may stand in any order.
-        tol: Relative tolerance in columns that hold a float; 0 compares exactly.
+        tol: Relative tolerance where the reference's value is a float; 0 compares exactly.
         folder: Where relative paths of ``database`` begin.
+        allow_empty: Accept a reference that gives no rows anywhere, which any query whose condition
+            is never true solves as well.
         max_steps: Steps of SQLite's virtual machine for one query.
         max_rows: Rows of a result.
         limits: Of the sandbox around it, as ``rl_sandboxes.Limits``.
@@ -192,15 +201,23 @@ def sql_verifier(
             f"sql: sandbox is {sandbox!r:.60}; it must be a name, {{name: ..., options}} "
             "or a Sandbox"
         )
-    if ordered not in (None, True, False):
+    if not isinstance(sandbox, Sandbox):
+        _check_back_end(sandbox)
+    if ordered is not None and not isinstance(ordered, bool):
         raise VerifierError(f"sql: ordered is {ordered!r:.40}; it must be true, false or null")
     if isinstance(tol, bool) or not isinstance(tol, int | float) or not 0 <= tol < 1:
         raise VerifierError(f"sql: tol is {tol!r:.40}; it must be a number from 0 to below 1")
-    for name, value in (("max_steps", max_steps), ("max_rows", max_rows)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise VerifierError(f"sql: {name} is {value!r:.40}; it must be a whole number above 0")
+    check_whole("sql", max_steps=max_steps, max_rows=max_rows)
+    check_flags("sql", column_order=column_order, allow_empty=allow_empty)
+    if not isinstance(folder, str | os.PathLike):
+        raise VerifierError(f"sql: folder is {folder!r:.40}; it must be a path")
     budget = Budget(max_steps, max_rows, 4 << 20, _limits(limits))
-    return SqlVerifier(sandbox, ordered, column_order, float(tol), folder, budget)
+    return SqlVerifier(sandbox, ordered, column_order, float(tol), os.fspath(folder), allow_empty, budget)
+
+
+def _check_back_end(spec: str | Mapping[str, Any]) -> None:
+    name = spec if isinstance(spec, str) else spec.get("name", "local")
+    check_one_of("sql", "sandbox", name, BACKENDS)
 
 
 def _limits(limits: Limits | Mapping[str, Any] | None) -> Limits:

@@ -102,8 +102,9 @@ def _index(key: int | str, columns: Sequence[str], width: int) -> int | None:
 def same(reference: Reference, rows: Rows, *, tol: float, column_order: bool = True) -> bool:
     """Whether rows are those of a reference.
 
-    Numbers are equal as numbers (``1`` is ``1.0``); in a column that has a float on either side,
-    also within ``tol`` of the larger one or 1e-9. NULL equals NULL alone, text never a number.
+    Numbers are equal as numbers (``1`` is ``1.0``); where the reference's own value is a float,
+    also within ``tol`` of the larger one or 1e-9. What came cannot switch the tolerance on. NULL
+    equals NULL alone, text never a number.
 
     Args:
         reference: What is right.
@@ -124,8 +125,7 @@ def same(reference: Reference, rows: Rows, *, tol: float, column_order: bool = T
 
 def _same(reference: Reference, rows: Rows, tol: float) -> bool:
     floats = [
-        any(isinstance(row[i], float) for row in rows)
-        or any(isinstance(row[i], float) for block in reference.blocks for row in block.pool)
+        any(isinstance(row[i], float) for block in reference.blocks for row in block.pool)
         for i in range(reference.width)
     ]
     start = 0
@@ -190,8 +190,11 @@ class _Close:
     tol: float
 
     def __call__(self, one: Sequence[float], other: Sequence[float]) -> bool:
+        """Whether the numbers ``one`` are those of a reference: near where that has a float."""
         return all(
             math.isclose(a, b, rel_tol=self.tol, abs_tol=ABSOLUTE_TOLERANCE)
+            if isinstance(b, float)
+            else a == b
             for a, b in zip(one, other, strict=True)
         )
 
@@ -202,13 +205,10 @@ def _orders(pool: Rows, rows: Rows, tol: float) -> Iterator[list[int]]:
     fitting = []
     for i in range(width):
         wanted = [[row[i]] for row in pool]
-        floats = any(isinstance(row[0], float) for row in wanted)
-        fits = []
-        for j in range(width):
-            near = floats or any(isinstance(row[j], float) for row in rows)
-            if _among(wanted, [[row[j]] for row in rows], [near], tol):
-                fits.append(j)
-        fitting.append(fits)
+        near = [any(isinstance(row[0], float) for row in wanted)]
+        fitting.append(
+            [j for j in range(width) if _among(wanted, [[row[j]] for row in rows], near, tol)]
+        )
     stack: list[list[int]] = [[]]
     tried = steps = 0
     while stack and tried < _MAX_PERMUTATIONS and steps < _MAX_ORDER_STEPS:

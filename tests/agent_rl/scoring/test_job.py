@@ -11,7 +11,8 @@ import pytest
 
 from agent_rl.cli import main
 from agent_rl.errors import UserError
-from agent_rl.scoring.job import Job, Settings
+from agent_rl.scoring.job import Job
+from agent_rl.scoring.settings import Settings
 from agent_rl.scoring.spec import specify
 
 AGENT_RL = [sys.executable, "-m", "agent_rl.cli"]
@@ -341,3 +342,50 @@ def test_columns_are_found_behind_broken_lines(tmp_path):
     rows.write_text("broken\n" * 5 + '{"completion": "4", "answer": "4"}\n')
     words = ("score", rows, "--verifier", "math", "-o", tmp_path / "out.jsonl")
     assert run(*words, "--rows-per-span", "2", "--workers", "0") == 0
+
+
+def test_a_folder_that_is_no_jobs_is_left_alone(tmp_path, capsys):
+    rows = rows_file(tmp_path)
+    (tmp_path / "out.jsonl.work").mkdir()
+    (tmp_path / "out.jsonl.work" / "mine").write_text("precious")
+    for more in ((), ("--overwrite",)):
+        assert run("score", rows, "--verifier", "math", "-o", tmp_path / "out.jsonl", *more) == 1
+        assert "holds 'mine', which is no job's" in capsys.readouterr().err
+    assert (tmp_path / "out.jsonl.work" / "mine").read_text() == "precious"
+
+
+def test_an_input_that_changes_while_it_is_read_is_noticed(tmp_path):
+    settings, _ = unfinished(tmp_path)
+    with Job(settings) as job:
+        rows = Path(settings.inputs[0])
+        rows.write_text(rows.read_text().replace("boxed", "fboxx"))
+        list(job.run())
+        with pytest.raises(UserError, match="changed while it was read"):
+            job.finish()
+    assert not settings.out.exists()
+
+
+def test_former_outputs_in_a_folder_are_no_input(tmp_path):
+    rows_file(tmp_path, 3, "a.jsonl")
+    words = ("score", tmp_path, "--verifier", "math", "-o", tmp_path / "out.jsonl")
+    assert run(*words) == 0
+    assert run(*words, "--overwrite") == 0
+    assert len(read(tmp_path / "out.jsonl")) == 3
+
+
+def test_rows_without_a_usable_reference_are_no_success(tmp_path, capsys):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"completion": "4", "answer": null}\n')
+    assert run("score", rows, "--verifier", "math", "-o", tmp_path / "out.jsonl") == 1
+    assert "no row has a reference" in capsys.readouterr().err
+
+
+def test_the_cache_knows_rows_by_content_and_not_by_place(tmp_path):
+    (tmp_path / "mine.py").write_text(COUNTS)
+    text = "".join(json.dumps({"completion": str(n), "answer": "1"}) + "\n" for n in range(5))
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+        words = ["score", tmp_path / f"{name}.jsonl", "--verifier", tmp_path / "mine.py"]
+        out = tmp_path / f"{name}.out.jsonl"
+        assert run(*words, "-o", out, "--cache", tmp_path / "cache") == 0
+    assert (tmp_path / "calls").read_text() == 5 * "."
