@@ -5,10 +5,17 @@ import os
 import pytest
 
 from rl_sandboxes.levels import bubblewrap
+from rl_verifiers import registry
 
 CODE_ENVIRONMENTS = ("text/Code", "text/HumanEval", "text/MBPP")
 MODULES = ("test_local", "test_remote_command", "test_sql")
 PAGES = ("code.md", "sandboxes.md", "quotes_and_sql.md", "remote_sandbox.md", "verifiers.md")
+
+
+@pytest.fixture(autouse=True)
+def _no_verifier_stays_registered(monkeypatch):
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
 
 
 def pytest_collection_modifyitems(items):

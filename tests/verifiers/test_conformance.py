@@ -33,6 +33,8 @@ ANSWERS = {
     "trl": ["Paris", "Rome"],
     "verl": ["Paris", "Rome"],
 }
+# These pass on the answer with others around it, by what they measure.
+LOOK_FOR_THE_ANSWER = ("contains", "instructions", "rouge")
 OPTIONS = {
     "regex": {"pattern": r"^(?:value=)(\d+)+$", "group": 1},
     "language": {"language": "ja"},
@@ -81,6 +83,7 @@ def test_every_registered_verifier_keeps_the_contract(name):
         gold=GOLD.get(name, lambda row: row["answer"]),
         others_fail=name in ANSWERS,
         rejects_garbage=name not in ("length", "repetition"),
+        joined_fails=name not in LOOK_FOR_THE_ANSWER,
     )
 
 
@@ -106,6 +109,24 @@ def test_a_verifier_that_raises_is_found_out():
 def test_a_verifier_that_returns_nan_is_found_out():
     with pytest.raises(VerifierError, match=r"contract broken: .*nan"):
         check(lambda completion, row: float("nan"))
+
+
+def test_a_verifier_that_the_answers_of_all_rows_satisfy_is_found_out():
+    with pytest.raises(VerifierError, match="the answers to all rows: should have failed"):
+        check(lambda completion, row: float(completion.startswith(row["answer"])))
+
+
+def test_a_failure_that_pays_as_much_as_a_pass_is_found_out():
+    def check_paying(value):
+        check(
+            lambda completion, row: (
+                Score.correct() if completion == row["answer"] else Score(value, False, "wrong")
+            )
+        )
+
+    check_paying(0.9)
+    with pytest.raises(VerifierError, match="empty: failed with value 1, which is not below the 1"):
+        check_paying(1.0)
 
 
 def test_an_unusable_answer_is_found_out():

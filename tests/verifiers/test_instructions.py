@@ -144,7 +144,9 @@ def test_a_row_that_cannot_be_checked_says_why(row, problem):
 
 @pytest.mark.parametrize("options", [{"mode": "lose"}, {"reward": "any"}])
 def test_an_unknown_option_is_refused(options):
-    with pytest.raises(VerifierError, match=r"^instructions: \w+ must be \w+ or \w+, not"):
+    with pytest.raises(
+        VerifierError, match=r"^instructions: \w+ is '\w+'; it must be one of \w+, \w+"
+    ):
         make("instructions", **options)
 
 
@@ -251,3 +253,13 @@ def test_the_table_of_the_page_is_the_registry():
 
 def cell(text):
     return text.replace("*", "\\*").replace("<", "&lt;").replace("|", "\\|")
+
+
+def test_thinking_is_left_out_unless_asked_for():
+    row = {"instruction_id_list": ["keywords:existence"], "kwargs": [{"keywords": ["Paris"]}]}
+    assert not STRICT("<think>Paris</think> nothing", row).passed
+    assert make("instructions", thinking=True)("<think>Paris</think> nothing", row).passed
+    assert not STRICT("<think>Paris", row).passed
+    kwargs = {"num_paragraphs": 1, "nth_paragraph": 1, "first_word": "paris"}
+    first = {"instruction_id_list": ["length_constraints:nth_paragraph_first_word"]}
+    assert STRICT("<think>so, then</think>\n\nParis", {**first, "kwargs": [kwargs]}).passed

@@ -6,7 +6,7 @@ from rl_verifiers import VerifierError
 from rl_verifiers.instructions import describe, follows, ifeval, known
 
 EXAMPLES = {
-    "keywords:existence": ({"keywords": ["cat", "d.g"]}, "Concatenate D.G", "a cat and a dog"),
+    "keywords:existence": ({"keywords": ["cat", "(d)"]}, "Concatenate (D)", "a cat and a d"),
     "keywords:frequency": (
         {"keyword": "war", "frequency": 2, "relation": "less than"},
         "War.",
@@ -146,3 +146,26 @@ def test_arguments_that_do_not_fit_are_named(name, kwargs, problem):
     with pytest.raises(VerifierError, match=f"^{name}: ") as raised:
         describe(name, kwargs)
     assert problem in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "response", "passes"),
+    [
+        # full stops and question marks as in the reference's regular expressions
+        ("detectable_content:postscript", {"postscript_marker": "P.P.S."}, "p.p.s: x", True),
+        ("detectable_content:postscript", {"postscript_marker": "P.P.S."}, "p.p.s", False),
+        ("keywords:existence", {"keywords": ["s."]}, "so", True),
+        ("keywords:existence", {"keywords": ["whats?"]}, "what", True),
+        ("keywords:forbidden_words", {"forbidden_words": ["a.c"]}, "abc", False),
+        # anything else that is special there stands for itself
+        ("keywords:existence", {"keywords": ["x*y"]}, "xxy", False),
+        ("keywords:existence", {"keywords": ["x*y."]}, "it is x*y.", True),
+        ("keywords:existence", {"keywords": ["??"]}, "what??", True),
+        ("keywords:existence", {"keywords": ["(a+)+$"]}, "a" * 1_000_000, False),
+        ("keywords:existence", {"keywords": ["a?a?a?a?a?aaaaa"]}, "a" * 1_000_000, False),
+    ],
+)
+def test_which_special_characters_are_read_as_the_reference_reads_them(
+    name, kwargs, response, passes
+):
+    assert follows(name, kwargs, response) is passes

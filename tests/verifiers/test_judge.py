@@ -202,6 +202,7 @@ def test_the_mark_depends_on_every_text(server):
         lambda asked: f"<think>{verdict(asked, score=10)}",
         lambda asked: verdict(asked, score=float("nan")),
         lambda asked: f"[{verdict(asked, score=10)}]",
+        lambda asked: verdict(asked, score=1)[:-1] + ', "score": 10}',
         "[" * 100_000,
     ],
 )
@@ -319,6 +320,19 @@ def test_long_texts_lose_their_middle(server):
     judge(server, max_chars=300)(text, ROW)
     shown = texts(server.asked[0])["completion"]
     assert shown == "a" * 200 + "\n[900 characters are left out here]\n" + "b" * 100
+    assert judge(server, max_chars=300)(text, ROW).parts["cut"] == 0.75
+    assert "cut" not in judge(server, max_chars=1_200)(text, ROW).parts
+
+
+def test_no_verdict_may_cost_the_reward_but_an_unreachable_judge_never_does(server):
+    server.answer = lambda asked: "I refuse."
+    score = judge(server, no_verdict="zero")("Hello!", ROW)
+    assert (score.status, score.value) == ("wrong", 0.0)
+    assert score.reason.startswith("judge: no verdict in 3 replies")
+    answers = iter([(400, {}, b"too long"), *["I refuse."] * 6])
+    server.answer = lambda asked: next(answers)
+    both = judge(server, mode="pairwise", no_verdict="zero", concurrency=1)
+    assert both("Hello!", ROW).status == "error"
 
 
 def test_a_template_of_ones_own_is_fenced_too(server):
@@ -389,6 +403,15 @@ def test_bad_options():
         ({"scale": [3, 1]}, "scale is"),
         ({"samples": 2}, "samples need a temperature"),
         ({"pass_mark": 0}, "pass_mark is 0"),
+        ({"mode": "pairwize"}, "did you mean 'pairwise'"),
+        ({"samples": "3"}, "samples is '3'; it must be a whole number from 1"),
+        ({"seed": "x"}, "seed is 'x'"),
+        ({"columns": ["a", 3]}, "columns is"),
+        ({"columns": 3}, "columns is 3"),
+        ({"rubric": 3}, "rubric is 3; it must be a text"),
+        ({"cache": 3}, "cache is 3; it must be a text"),
+        ({"mode": "reference", "first": 3}, "first is 3"),
+        ({"no_verdict": "nul"}, "no_verdict is 'nul'"),
         ({"timeout_s": 0}, "timeout_s is 0"),
         ({"mode": "reference", "first": "meth"}, "unknown verifier 'meth'"),
     ]:

@@ -39,7 +39,7 @@ def test_the_value_is_the_share_of_words():
 
 def test_code_mathematics_and_names_do_not_count():
     text = (
-        "Also ist $x = \\text{the largest of it}$ die Antwort, und \\(\\alpha + the\\) auch.\n"
+        "Also ist $x = \\text{the largest one}$ die Antwort, und \\(\\alpha + the\\) auch.\n"
         "```python\nfor every_item in the_list: print(this)\n```\n"
         "Siehe https://example.com/the/english/page und `the code here`, ABC, get_the_value und\n"
         "\\[\\begin{pmatrix} the \\end{pmatrix}\\] <answer>zwölf</answer>."
@@ -73,6 +73,8 @@ def test_the_row_or_the_prompt_may_say_which():
     ]
     assert same(TEXTS["es"], {"prompt": messages}).passed
     assert not same(TEXTS["en"], {"prompt": messages}).passed
+    parts = [{"role": "user", "content": [{"type": "text", "text": TEXTS["es"]}]}]
+    assert same(TEXTS["es"], {"prompt": parts}).passed
     assert same(TEXTS["en"], {"prompt": "1 + 1"}).status == "bad_reference"
 
 
@@ -102,5 +104,52 @@ def test_names_of_languages():
 def test_bad_options_are_refused():
     with pytest.raises(VerifierError, match=r"unknown language 'eng' \(did you mean en\?\)"):
         make("language", language="eng")
-    with pytest.raises(VerifierError, match="unknown part 'think'"):
+    with pytest.raises(
+        VerifierError, match=r"unknown language 'englsh' \(did you mean english\?\)"
+    ):
+        make("language", language="englsh")
+    with pytest.raises(VerifierError, match=r"language: part is 'think'.*did you mean 'thinking'"):
         make("language", language="en", part="think")
+    for bad in ({"threshold": "a"}, {"threshold": float("nan")}, {"max_hidden": True}):
+        with pytest.raises(VerifierError, match=rf"language: {next(iter(bad))} is"):
+            make("language", language="en", **bad)
+
+
+ENGLISH = " ".join([TEXTS["en"][:-1]] * 12)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        f"`{ENGLISH}`",
+        f"${ENGLISH}$",
+        f"\n```\n{ENGLISH}",
+        f"https://example.com/{ENGLISH.replace(' ', '-')}",
+        ENGLISH.replace(" ", "_"),
+        "\\" + ENGLISH.replace(" ", " \\"),
+        "THE SUN IS BIG か " * 5,
+        f"`{' 1 '.join(ENGLISH.split())}`",
+        f"<{ENGLISH[:58]}>",
+        f"`{ENGLISH[:60]}`",
+    ],
+)
+def test_no_mark_hides_prose_in_another_language(hidden):
+    score = make("language", language="ja", max_hidden=1)(f"はい、そうです。{hidden}", {})
+    assert score.value < 0.4
+    assert "en" in score.reason
+
+
+def test_what_is_left_out_may_not_be_most_of_the_text():
+    text = "はい、そうです。\n" + " ".join(f"`{word}`" for word in ENGLISH.split())
+    score = make("language", language="ja")(text, {})
+    assert (score.value, score.passed, score.parts["language"]) == (0.0, False, 1.0)
+    assert score.parts["hidden"] > 0.9
+    assert make("language", language="ja", max_hidden=1)(text, {}).passed
+
+
+def test_mathematics_is_not_hidden_text():
+    text = "So \\[\\frac{\\sqrt{x^2 + y^2}}{\\alpha + \\beta} \\leq \\int_0^1 f(t) dt\\] is clear."
+    assert make("language", language="en")(text, {}).parts == {
+        "language": 1.0,
+        "hidden": pytest.approx(2 / 11),
+    }

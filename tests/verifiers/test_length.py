@@ -56,8 +56,16 @@ def test_tokens_must_be_counted_by_the_caller():
 
 
 def test_an_unknown_unit_is_refused():
-    with pytest.raises(VerifierError, match="unknown length unit 'bytes'"):
+    with pytest.raises(VerifierError, match="length: unit is 'bytes'; it must be one of"):
         length_penalty(always, max_length=10, buffer=4, unit="bytes")
+
+
+@pytest.mark.parametrize(
+    "bad", [{"max_length": "9"}, {"max_length": float("nan")}, {"buffer": None}]
+)
+def test_lengths_must_be_numbers(bad):
+    with pytest.raises(VerifierError, match=rf"length: {next(iter(bad))} is"):
+        make("length", **{"max_length": 9, **bad})
 
 
 def test_an_error_passes_through_a_length_penalty():

@@ -214,6 +214,8 @@ def test_a_question_that_ends_in_its_answer_is_no_answer(echo):
     asked = {**row, "prompt": [{"role": "user", "content": question}]}
     assert make("math")(said, asked).status == "no_answer"
     assert make("math")(said + " The answer is 12.", row).passed
+    for other in (question.upper(), question.replace(" ", "  "), question.rstrip("?")):
+        assert make("math")(other, row).status == "no_answer"
 
 
 def test_a_short_prompt_may_stand_in_an_answer():

@@ -11,12 +11,15 @@ from rl_verifiers import make
 WHOLE = make("math", extract="whole")
 
 SAME = {
+    "1234567.89": "1 234 567.89|1\\,234\\,567.89",
     "1000000": "1,000,000|1{,}000{,}000|1\\,000\\,000|1 000 000|1'000'000|1_000_000|10**6|1e6|"
     "\\text{1,000,000}|1 million",
-    "12": "= 12|\\boxed{12}|**12**|n := 12|\\approx 12|{12 \\choose 1}|C(12,1)|{}_{12}C_1|12_{10}|"
+    "12": "12 (option B)|\\text{The sum is }12|12 \\approx 12.0|"
+    "= 12|\\boxed{12}|**12**|n := 12|\\approx 12|{12 \\choose 1}|C(12,1)|{}_{12}C_1|12_{10}|"
     "\\max(3,12)|\\operatorname{lcm}(4,6)|\\sum_{k=1}^{3} 2k|\\prod_{k=1}^{2}(k+2)|12;|12\\\\",
     "\\frac{3}{4}": "{3 \\over 4}|3⁄4|^3/_4|\\nicefrac{3}{4}|¾|75\\%",
-    "2\\frac{3}{4}": "2 3/4|2 3/4 cups|2{\\frac{3}{4}}|2¾|11/4",
+    "2\\frac{3}{4}": "2 3/4|2 and 3/4|2 \\text{ and } \\frac{3}{4}|2 3/4 cups|2{\\frac{3}{4}}|"
+    "2¾|11/4",
     "3\\times 10^{8}": "3e8|3E+08|3*10**8|3 x 10^8|3.0\\cdot10^{8}|3 × 10⁸|"
     "3\\times10^8\\text{ m/s}",
     "0.\\overline{3}": "0.(3)|0.333...|0.\\dot{3}|0.{\\overline{3}}|0.3 repeating|"
@@ -29,18 +32,28 @@ SAME = {
     "1-\\frac1e": "1-\\frac{1}{\\mathrm{e}}|1-e^{-1}",
     "15\\text{ cm}^2": "15 cm²|15\\,\\mathrm{cm^2}|15\\text{ cm$^2$}|15 sq. cm|15 cm squared|15",
     "60\\text{ mph}": "60 miles per hour|60 mi/h|60\\frac{\\text{miles}}{\\text{hour}}|60",
-    "9.8\\,\\mathrm{m/s^2}": "9.8 m/s^2|9.8\\,\\mathrm{m\\,s^{-2}}|"
+    "60\\text{ km/h}": "60 km h^{-1}|60 kmh^{-1}|60 km/h fast",
+    "15\\%": "15\\% increase",
+    "-7": "negative 7|minus 7|\\text{negative }7",
+    "2\\sqrt3": "2\\surd3",
+    "\\frac{7}{12}": "\\frac7{12}\\approx 0.583",
+    "100\\pi": "100\\pi\\approx 314|100\\pi \\text{ cm}^2 \\approx 314 \\text{ cm}^2",
+    "180-2x": "(180-2x)^\\circ",
+    "x=1,y=2": "x = 1 \\\\ y = 2|x=1 \\\\ y=\\frac42",
+    "(-\\infty,3]": "]-\\infty,3]",
+    "f'(x)=2x": "f^{\\prime}(x)=2x",
+    "9.8\\,\\mathrm{m/s^2}": "9.8 m/s^2|9.8 ms^{-2}|9.8 m s^{-2}|9.8\\,\\mathrm{m\\,s^{-2}}|"
     "9.8\\text{ meters per second squared}",
     "\\$5": "5 dollars|USD 5|US\\$5|5.00",
     "90^\\circ": "90°|90^o|90^{\\text{o}}|90 deg|\\ang{90}|\\angle A = 90^\\circ",
-    "22.5^\\circ": "22^\\circ30'|22°30'",
+    "22.5^\\circ": "22^\\circ30'|22°30'|22^{\\circ}30^{\\prime}",
     "[2,5)": "[2,5[|\\{x: 2\\le x<5\\}|\\{x\\mid 2\\le x<5\\}|x\\ge2, x<5|[2,3]\\cup(3,5)",
     "(-\\infty,2)\\cup(3,\\infty)": "x\\notin[2,3]|(-inf,2) U (3,inf)|\\mathbb{R}-[2,3]|"
     "x\\in(-\\infty,2) \\text{ or } x\\in(3,\\infty)",
     "(-\\infty,\\infty)": "\\text{all real numbers}|\\mathbb R|-\\infty<x<\\infty",
     "(0,1)": "0<f(x)<1",
-    "\\emptyset": "\\{\\}|the empty set",
-    "\\{1,2,3\\}": "\\{1,2,3,3\\}|[1,2,3]|x=1,2,3|1, 2, and 3",
+    "\\emptyset": "\\{\\}|the empty set|\\text{no solution}|No real solutions exist|none",
+    "\\{1,2,3\\}": "\\{1,2,3,3\\}|[1,2,3]|1\\\\2\\\\3|x=1,2,3|1, 2, and 3",
     "\\pm 3": "+/-3|3 or -3|x=\\pm3",
     "30^\\circ, 150^\\circ": "30,150",
     "(1,2)": "y=2, x=1|P(1,2)|⟨1,2⟩",
@@ -48,6 +61,7 @@ SAME = {
     "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}": "\\frac12\\begin{pmatrix}2&4\\\\6&8\\end{pmatrix}|"
     "\\begin{pmatrix}1&3\\\\2&4\\end{pmatrix}^T|\\begin{bmatrix}1&2\\\\[2pt]3&4\\end{bmatrix}|"
     "\\begin{pmatrix}1&2\\cr3&4\\end{pmatrix}\\begin{pmatrix}1&0\\\\0&1\\end{pmatrix}",
+    "\\begin{bmatrix}1&2\\\\3&4\\end{bmatrix}": "[[1,2],[3,4]]|Matrix([[1, 2], [3, 4]])",
     "\\begin{vmatrix}1&2\\\\3&4\\end{vmatrix}":
     "\\left|\\begin{array}{cc}1&2\\\\3&4\\end{array}\\right|",
     "y=2x+1": "f(x)=2x+1|y(x)=2x+1",
@@ -57,6 +71,8 @@ SAME = {
     "|AB|=5": "5",
     "a:b=3:2": "3:2|3 to 2",
     "-1<x\\le2": "-2<2x\\le4|x\\le2 and x>-1",
+    "x>3": "x \\text{ is greater than } 3",
+    "x\\ge3": "x is greater than or equal to 3",
     "x \\ne 2": "x \\not= 2|x <> 2",
     "101_2": "101_{\\text{two}}|(101)_2|101 base 2|0b101",
     "1A_{16}": "1a_{16}|0x1A|\\text{1A}_{16}",
@@ -70,9 +86,10 @@ SAME = {
 }  # fmt: skip
 
 OTHER = {
-    "12": "12 or 13|\\pm12|not 12|>12|12:00|12i|12...",
+    "12": "12 \\approx 13|x = 12 \\approx 12 \\approx 13|12 \\approx 13 cm|12_5|"
+    "12 (or 13)|12 (not sure)|negative 12|12 or 13|\\pm12|not 12|>12|12:00|12i|12...",
     "\\frac{3}{4}": "0.75\\%|3:4|34",
-    "2\\frac{3}{4}": "2 4/3|2(\\frac34)|2\\cdot\\frac34",
+    "2\\frac{3}{4}": "2 4/3|2, 3/4|2(\\frac34)|2\\cdot\\frac34",
     "3\\times 10^{8}": "3e7|3\\times10^{-8}|3\\times 108",
     "0.\\overline{3}": "0.333|0.\\overline{03}|0.(34)|0.3...",
     "1.2\\overline{34}": "1.234|1.2\\overline{43}",
@@ -82,14 +99,21 @@ OTHER = {
     "|x-2|": "2-x|x-2",
     "|x-500|": "500-x",
     "\\sqrt{(x-90)^2}": "90-x",
-    "15\\text{ cm}^2": "15 cm|15 cm³|15 square inches|15 m^2",
+    "15\\text{ cm}^2": "15 cm|15 kg heavy|15 (kilograms)|15 cm³|15 square inches|15 m^2",
     "60\\text{ mph}": "60 km/h|60 miles",
+    "60\\text{ km/h}": "60 km h^{-2}|60 km h|60 km m^{-1}",
+    "\\pi": "\\pi^\\circ|\\pi \\approx \\sqrt{10}",
+    "50\\%": "50\\%\\%",
+    "5": "5 tenths|5\\text{ halves}|5\\text{ squared}",
+    "42": "42_5|52_9",
     "45\\text{ units}^2": "45\\text{ units}^3|45 cubic units",
     "90^\\circ": "90'|90 rad|\\pi/2",
     "20\\text{ €}": "\\$20|20 pounds",
     "[2,5)": "]2,5[|x\\ge2 or x<5|\\{2,5\\}",
     "\\emptyset": "\\{\\emptyset\\}|\\{0\\}|0",
-    "(1,2)": "y=1, x=2|(2,1)|12",
+    "(1,2)": "y=1, x=2|(2,1)|12|x=1 or x=2|1 or 2|(1 or 2)|x=1, x=2|x=1, 2|\\{1\\},\\{2\\}|"
+    "(1,2)\\cup(2,1)|"
+    "(1,1)\\cup(1,2)",
     "(2,3),(3,2)": "(2,3),(2,3)|(2,3)",
     "f(2)<f(1)<f(4)": "f(2)<f(1)<f(5)|f(1)<f(2)<f(4)",
     "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}": "\\begin{pmatrix}1&3\\\\2&4\\end{pmatrix}|"
@@ -97,7 +121,7 @@ OTHER = {
     "f(x)=x^2": "f(x)=t^2|f(t)=t^3",
     "1:2:3": "1:4:9|1:2|1,2,3",
     "a:b=1:20": "1:2|20",
-    "101_2": "101_3|110_2|101_{16}",
+    "101_2": "101_3|5_{10}|110_2|101_{16}",
     "3:30 \\text{ PM}": "3:30 AM|13:30|4:30 PM",
     "20:34": "8:34 AM|20:43",
     "B": "A and B|A/B|not B|neither B nor C|D. B",

@@ -145,6 +145,15 @@ def test_beyond_its_limits_algebra_gives_up(text):
     assert WHOLE(other, {"id": 1, "answer": text}).status == "correct"
 
 
+def test_functions_nested_deeply_are_left_to_numbers():
+    def nested(depth: int) -> str:
+        return "\\ln(" * depth + "9" + ")" * depth
+
+    assert vanishes(parse_answer(nested(3)), parse_answer(nested(3))) is True
+    assert vanishes(parse_answer(nested(10)), parse_answer(nested(10))) is None
+    assert judged("\\sin 2x", nested(10)) in ("wrong", "unparsable")
+
+
 SOURCES = sorted(Path(rl_verifiers.__file__).parent.glob("*.py"))
 FORBIDDEN = r"\b(sympify|parse_expr|parse_latex|lambdify|nsimplify|S\(|eval\(|exec\(|compile\()"
 

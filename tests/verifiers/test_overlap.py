@@ -130,13 +130,41 @@ def test_what_would_cost_too_much_is_not_compared():
     assert make("f1")(long, {"answer": long}).value == 1.0
 
 
+@pytest.mark.parametrize("name", ["f1", "rouge", "fuzzy"])
+def test_a_text_is_read_once_for_all_its_references(name, monkeypatch):
+    read = []
+    measure = type(make(name).measure)
+    monkeypatch.setattr(measure, "read", spy(measure.read, read))
+    row = {"answer": [f"gold {i}" for i in range(64)]}
+    assert make(name)("the found text", row).status == "wrong"
+    assert (read.count("the found text"), len(read)) == (1, 65)
+
+
+def spy(method, calls):
+    def called(self, text):
+        calls.append(text)
+        return method(self, text)
+
+    return called
+
+
+@pytest.mark.parametrize("name", ["fuzzy", "rouge"])
+def test_many_short_references_do_not_make_a_long_text_cheap(name):
+    row = {"answer": [f"gold {i}" for i in range(64)]}
+    assert make(name)("ab " * 300_000, row).status == "over_limit"
+    assert make(name)("ab " * 10_000, row).status == "wrong"
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("rouge", {"metric": "rougel"}, r"unknown metric 'rougel' \(did you mean rougeL\?\)"),
-        ("fuzzy", {"method": "partial"}, "unknown method 'partial'; one of ratio"),
-        ("f1", {"threshold": 0}, "threshold must be above 0 and at most 1, not 0"),
-        ("f1", {"extract": "box"}, "unknown extract"),
+        ("rouge", {"metric": "rougel"}, r"rouge: metric is 'rougel'.*did you mean 'rougeL'\?"),
+        ("fuzzy", {"method": "partial"}, "fuzzy: method is 'partial'; it must be one of ratio"),
+        ("f1", {"threshold": 0}, "f1: threshold is 0; it must be a number above 0 to 1"),
+        ("f1", {"threshold": float("nan")}, "f1: threshold is nan"),
+        ("fuzzy", {"threshold": True}, "fuzzy: threshold is True"),
+        ("fuzzy", {"case": "no"}, "fuzzy: case is 'no'; it must be true or false"),
+        ("f1", {"extract": "box"}, "f1: extract is 'box'.*did you mean 'boxed'"),
     ],
 )
 def test_bad_options_are_refused(name, options, message):

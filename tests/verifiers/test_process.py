@@ -23,6 +23,11 @@ def stated(text):
         ("10/3 = 3.33, not 10/3 = 3.34", [("10/3 = 3.33", True), ("10/3 = 3.34", False)]),
         ("2/3 = 0.67 = 67%", [("2/3 = 0.67", True)]),
         (r"22/7 \approx 3.1", [("22/7 ≈ 3.1", True)]),
+        ("287 + 12 ≈ 300 and 22/7 ≈ 3", [("287 + 12 ≈ 300", True), ("22/7 ≈ 3", True)]),
+        ("1 + 1 ≈ 2.01", [("1 + 1 ≈ 2.01", False)]),
+        ("150 * 2 ≈ 298", [("150 * 2 ≈ 298", False)]),
+        ("5/0 = 5", [("5/0 = 5", False)]),
+        (r"\frac{3}{2 - 2} = 0", [(r"\frac{3}{2 - 2} = 0", False)]),
         ("5 * 20% = 1", [("5 * 20% = 1", True)]),
         ("f(3) = 3 + 4 = 7", [("3 + 4 = 7", True)]),
         (".4(80) + .6(90) = 86", [(".4(80) + .6(90) = 86", True)]),
@@ -58,13 +63,28 @@ SOLUTION = "First 3 + 4 = 7.\n\nThen 7 * 2 = 15 and 1 + 1 = 2.\n\nSo the answer 
 
 def test_arithmetic_is_the_reward_of_each_step():
     score = make("steps")(SOLUTION, {})
-    assert score.parts == {"step_0": 1.0, "step_1": 0.5, "step_2": 1.0, "first_wrong_step": 1.0}
+    assert score.parts == {
+        "step_0": 1.0, "step_1": 0.5, "step_2": 1.0, "first_wrong_step": 1.0, "equations": 3.0,
+    }  # fmt: skip
     assert (score.value, score.status) == (0.5, "wrong")
     assert score.reason == "3 steps; step 1: 7 * 2 = 15 does not hold"
-    assert make("steps")("3 + 4 = 7", {}).parts == {"step_0": 1.0, "first_wrong_step": -1.0}
+    assert make("steps")("3 + 4 = 7", {}).parts["first_wrong_step"] == -1.0
     assert make("steps")("No numbers.\n\nAt all.", {}).status == "no_answer"
     assert make("steps")("1+1=2 " * 3_000, {}).status == "over_limit"
     assert make("steps")("a\n\n" * 1_001, {}).status == "over_limit"
+
+
+@pytest.mark.parametrize(("aggregate", "value"), [("last", 0.0), ("mean", 0.5)])
+def test_a_step_without_arithmetic_makes_up_for_no_wrong_one(aggregate, value):
+    text = "1 + 1 = 2.\n\n1 + 1 = 3.\n\nWell.\n\nSo it is.\n\nIt is done."
+    score = make("steps", aggregate=aggregate)(text, {})
+    assert (score.value, score.parts["step_4"], score.passed) == (value, 1.0, False)
+
+
+def test_a_step_that_is_not_closed_hides_nothing():
+    steps = make("steps", split="tag")
+    for text in ("<step>7*7=3<step>1+1=2</step>", "<step>1+1=2</step><step>7*7=3"):
+        assert (steps(text, {}).value, steps(text, {}).parts["equations"]) == (0.0, 2.0)
 
 
 def test_aggregates():
@@ -80,7 +100,7 @@ def test_aggregates():
         ("paragraph", "<think>a\nb\n \nc</think>d", ["a\nb", "c", "d"]),
         ("line", "a\n\nb", ["a", "b"]),
         ("step", "So.\n**Step 1**: a\nStep 2: b", ["So.", "**Step 1**: a", "Step 2: b"]),
-        ("tag", "x <step>a</step> y <step>b</step><step>c", ["a", "b"]),
+        ("tag", "x <step>a</step> y <step>b</step><step>c", ["a", "b", "c"]),
     ],
 )
 def test_splits(split, text, expected):
@@ -129,7 +149,19 @@ def test_steps_behind_an_answer():
 
 
 def test_bad_options_are_refused():
-    with pytest.raises(VerifierError, match="unknown split 'lines'; one of paragraph, line"):
+    with pytest.raises(VerifierError, match=r"steps: split is 'lines'.*did you mean 'line'"):
         make("steps", split="lines")
-    with pytest.raises(VerifierError, match="unknown verifier 'arithmetics'"):
-        make("steps", verifier="arithmetics")
+    for wrong, meant in (("arithmetics", "arithmetic"), ("labls", "labels"), ("maths", "math")):
+        with pytest.raises(VerifierError, match=rf"steps: verifier is .*did you mean '{meant}'"):
+            make("steps", verifier=wrong)
+    for bad in (0, -1, "x", float("nan"), True, 1.5):
+        with pytest.raises(VerifierError, match=r"steps: threshold is"):
+            make("steps", threshold=bad)
+    with pytest.raises(VerifierError, match="steps: so_far is 'no'; it must be true or false"):
+        make("steps", so_far="no")
+
+
+@pytest.mark.parametrize("labels", ["[" * 100_000, [[[]] * 1_000_000]])
+def test_labels_that_cannot_be_read_are_the_rows_fault(labels):
+    score = make("steps", verifier="labels")("a", {"step_labels": labels})
+    assert (score.status, len(score.reason) < 120) == ("bad_reference", True)

@@ -88,7 +88,7 @@ def test_an_elision_is_bounded_and_takes_the_nearest_pieces():
         ("markdown", "> Cubs are born in spring.\n\n— [fox]", "fox"),
         ("inline", 'They say "cubs are born in spring," [fox] and "so" on.', "fox"),
         ("inline", "It says “Cubs are born in spring” ([bear][fox]).", "bear"),
-        ("tag", "<quote>a <quote source='fox'>Cubs are born in spring</quote>", "fox"),
+        ("tag", "<quote note='source=x' source='fox'>Cubs are born in spring</quote>", "fox"),
     ],
 )
 def test_syntaxes(syntax, completion, cited):
@@ -96,6 +96,38 @@ def test_syntaxes(syntax, completion, cited):
     assert found.score.passed, found.score.reason
     assert found.quotes[0].cited[0] == cited
     assert found.quotes[0].source == "fox"
+
+
+GOOD = '<quote source="fox">Cubs are born in spring</quote>'
+CITED = "%<They breed.>%(The red fox)%[Cubs are born in spring]%"
+
+
+@pytest.mark.parametrize(
+    ("syntax", "completion"),
+    [
+        ("tag", f'{GOOD} <quote source="fox">Foxes cure cancer'),
+        ("tag", f'<quote source="fox">Foxes cure cancer {GOOD}'),
+        ("tag", f'{GOOD} <quote source="fox" note="{"x" * 400}">Foxes cure cancer</quote>'),
+        ("tag", f'{GOOD} <quote source="fox" note="<">Foxes cure cancer</quote>'),
+        ("tag", f'{GOOD} <QUOTE source="fox"\n Foxes cure cancer'),
+        ("tag", f'{GOOD} <quote source="fox"/>Foxes cure cancer</quote>'),
+        ("gophercite", f"{CITED} %<They heal.>%(The red fox)%[Foxes cure cancer"),
+    ],
+)
+def test_a_malformed_quote_is_unsupported_and_hides_nothing(syntax, completion):
+    found = report(completion, syntax=syntax)
+    assert (found.score.status, found.score.parts["n_quotes"]) == ("wrong", 2.0)
+    assert sorted(quote.problem for quote in found.quotes) == ["", "malformed"]
+    assert report(completion, syntax=syntax, reward="fraction").score.value == 0.5
+
+
+def test_a_letter_in_brackets_stands_for_either_case():
+    for quote in ("[C]ubs are [B]orn in spring", "[c]ubs are born in [S]pring"):
+        assert finding(quote, case=True).supported
+    assert not finding("cubs are born in spring", case=True).supported
+    assert not finding("[D]ubs are born in spring", case=True).supported
+    (found,) = report('<quote data-source="fox">Cubs are born in spring</quote>').quotes
+    assert found.problem == "no_citation"
 
 
 def test_missing_and_unknown_citations():
@@ -200,6 +232,10 @@ def test_bad_options():
         ({"reward": "some"}, "reward is 'some'"),
         ({"min_words": 0}, "min_words is 0"),
         ({"max_share": 0}, "max_share is 0"),
+        ({"max_share": float("nan")}, "max_share is nan"),
+        ({"max_gap": -1}, "max_gap is -1; it must be a whole number from 0"),
+        ({"case": "no"}, "case is 'no'; it must be true or false"),
+        ({"syntax": "markdwn"}, "did you mean 'markdown'"),
     ]:
         with pytest.raises(VerifierError, match=message):
             make("quotes", **options)

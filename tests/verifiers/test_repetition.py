@@ -60,9 +60,23 @@ def test_no_repetition_costs_nothing():
     assert (str(score.value), score.status) == ("0.0", "correct")
 
 
+@given(st.lists(st.sampled_from("ab 苹\ud800"), max_size=60).map("".join), st.integers(1, 5))
+def test_ngrams_are_counted_as_tuples_are(text, n):
+    for unit, units in (("words", text.split()), ("characters", "".join(text.split()))):
+        ngrams = [tuple(units[i : i + n]) for i in range(len(units) - n + 1)]
+        share = 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0
+        assert ngram_repetition(text, n, unit=unit) == pytest.approx(share)
+
+
 @pytest.mark.parametrize(
-    "options", [{"n": 0}, {"n": True}, {"max_penalty": -1.0}, {"max_share": 2}, {"unit": "tokens"}]
-)
-def test_bad_options_are_refused(options):
-    with pytest.raises(VerifierError, match="repetition: "):
-        make("repetition", **options)
+    ("option", "value"),
+    [
+        ("n", 0), ("n", True), ("n", 101), ("n", "3"), ("max_penalty", -1.0), ("max_penalty", "1"),
+        ("max_penalty", float("nan")), ("max_share", 2), ("max_share", None), ("unit", "tokens"),
+    ],
+)  # fmt: skip
+def test_bad_options_are_refused(option, value):
+    with pytest.raises(VerifierError, match=f"repetition: {option} is "):
+        make("repetition", **{option: value})
+    with pytest.raises(VerifierError, match="did you mean 'words'"):
+        make("repetition", unit="word")

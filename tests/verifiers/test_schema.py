@@ -177,3 +177,57 @@ def test_bad_options_are_refused():
         make("json_schema", format="jsonl")
     with pytest.raises(VerifierError, match=r"json_schema: bad schema at \$\.type"):
         make("json_schema", schema={"type": "objekt"})
+
+
+def unfolding(**more):
+    links = {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(40)}
+    return {"$defs": {**links, "a40": {}}, **more}
+
+
+def test_references_that_unfold_without_bound_are_the_rows_fault(monkeypatch):
+    monkeypatch.setattr(schema, "CPU_SECONDS", 1.0)
+    for wanted in (
+        unfolding(**{"$ref": "#/$defs/a0"}),
+        unfolding(properties={"default": {"$ref": "#/$defs/a0"}}),
+    ):
+        assert judged('{"default": 1}', wanted).status == "bad_reference"
+        with pytest.raises(schema.SchemaProblemError, match="unfold to over 100,000 schemas"):
+            schema.compile_schema(schema.schema_text(wanted))
+    hidden = unfolding(**{"$id": "http://x.example/", "$ref": "#/$defs/a0"})
+    assert judged("[1]", hidden).status == "over_limit"
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"$id": "http://x.example/", "$ref": "http://x.example/z"}, {"$schema": 5}, {"$schema": []}],
+)
+def test_a_schema_that_its_library_trips_over_is_the_rows_fault(wanted):
+    assert judged("[1]", wanted).status == "bad_reference"
+
+
+@pytest.mark.parametrize("answer", [{"a": 1}, {}, True, [1], "zzz"])
+def test_an_answer_without_a_keyword_is_no_schema(answer):
+    assert make("json_schema")('"x"', {"answer": answer}).status == "bad_reference"
+
+
+def test_the_schema_is_no_document_of_itself():
+    wanted = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    assert judged(json.dumps(wanted), wanted).reason == "the schema itself and no document of it"
+    assert judged("{}", {}).status == "correct"
+
+
+def test_decimals_are_counted_as_they_are_written():
+    tenth = {"items": {"multipleOf": 0.1}}
+    assert judged("[0.3, 1.1, 4]", tenth).status == "correct"
+    assert judged("[0.35]", tenth).reason == "$[0]: 0.35 is not a multiple of 0.1"
+
+
+def test_prose_and_comments_are_no_documents():
+    assert judged("word", {}, format="csv").status == "wrong"
+    assert judged("# nothing", {}, format="toml").status == "no_answer"
+    assert judged("# nothing\n", {}, format="yaml").status == "no_answer"
+
+
+def test_a_flag_is_true_or_false():
+    with pytest.raises(VerifierError, match="json_schema: strict is 'no'"):
+        make("json_schema", strict="no")

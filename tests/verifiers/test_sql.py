@@ -35,6 +35,13 @@ def judged(query, answer, *, options=None, **columns):
         ("SELECT 0", "SELECT NULL", "wrong"),
         ("SELECT sum(weight) / 3 + 1e-12 FROM pet", "SELECT sum(weight) / 3 FROM pet", "correct"),
         ("SELECT 2000001", "SELECT 2000000", "wrong"),
+        # the tolerance is the reference's to give: a float of the completion's own brings none
+        ("SELECT 2000000.0 + 1", "SELECT 2000000", "wrong"),
+        ("SELECT age * 1.0000005 FROM pet", "SELECT age FROM pet", "wrong"),
+        ("SELECT 2000001", "SELECT 2000000.0", "correct"),
+        ("SELECT 1, 2000000.5 UNION ALL SELECT 2, 2000001",
+         "SELECT 1, 2000000.5 UNION ALL SELECT 2, 2000000", "wrong"),
+        ("SELECT weight + 1e-9, id FROM pet", "SELECT weight, id FROM pet", "correct"),
         ("SELECT 2, 1", "SELECT 1, 2", "wrong"),
         ("WITH c AS (SELECT * FROM pet) SELECT max(age) FROM c", "SELECT 5", "correct"),
         ("SELECT name FROM pet WHERE", "SELECT 1", "unparsable"),
@@ -145,10 +152,24 @@ def test_a_coincidence_is_found_by_a_second_instance():
     assert verifier("SELECT 1", broken).status == "bad_reference"
 
 
-def test_two_empty_results_agree_and_are_marked():
-    score = judged("SELECT name FROM pet WHERE id = 99", "SELECT name FROM pet WHERE id = 77")
+def test_a_reference_that_is_empty_everywhere_is_unusable_unless_allowed():
+    nothing = "SELECT name FROM pet WHERE id = 77"
+    assert judged("SELECT 1 WHERE 0", nothing).status == "bad_reference"
+    assert judged("SELECT 1 WHERE 0", []).status == "bad_reference"
+    allowed = {"allow_empty": True}
+    score = judged("SELECT name FROM pet WHERE id = 99", nothing, options=allowed)
     assert (score.passed, score.parts["empty_result"]) == (True, 1.0)
-    assert not judged("SELECT name, id FROM pet WHERE 0", "SELECT name FROM pet WHERE 0").passed
+    assert not judged("SELECT name, id FROM pet WHERE 0", nothing, options=allowed).passed
+    half = {"databases": ["SELECT 1", "DELETE FROM pet"]}  # empty on one of two only
+    score = judged("SELECT name FROM pet", "SELECT name FROM pet", **half)
+    assert (score.passed, score.parts["empty_result"]) == (True, 0.5)
+
+
+@pytest.mark.parametrize("one", [1, 1.0])
+def test_whole_numbers_are_equal_as_floats_without_a_tolerance(one):
+    assert same(unordered(Table(["a"], [[1]])), [[one]], tol=0.0)
+    assert same(unordered(Table(["a"], [[1.0]])), [[one]], tol=0.0)
+    assert not same(unordered(Table(["a"], [[1]])), [["1"]], tol=0.0)
 
 
 def test_a_database_file_is_read_and_stays_as_it_is(tmp_path):
@@ -249,7 +270,7 @@ class Counting:
 def test_the_reference_runs_once_apart_and_a_dead_sandbox_is_an_error():
     sandbox = Counting()
     verifier = make("sql", sandbox=sandbox)
-    row = {"schema": "CREATE TABLE once (n)", "answer": "SELECT 'secret' FROM once"}
+    row = {"schema": "CREATE TABLE once AS SELECT 1", "answer": "SELECT 'secret' FROM once"}
 
     async def group():
         return await asyncio.gather(*(verifier.ascore(f"SELECT {n}", row) for n in range(5)))
@@ -273,6 +294,8 @@ def test_what_cannot_work_is_said_early():
         ({"max_rows": 0}, "sql: max_rows is 0"),
         ({"limits": {"cpu": 1}}, "sql: limits is"),
         ({"sandbox": 3}, "sql: sandbox is 3"),
+        ({"sandbox": "locl"}, "sql: sandbox is 'locl'.*did you mean 'local'"),
+        ({"column_order": "no"}, "sql: column_order is 'no'; it must be true or false"),
         ({"ordered": "yes"}, "sql: ordered is 'yes'"),
     ]:
         with pytest.raises(VerifierError, match=message):

@@ -1,3 +1,6 @@
+import datetime
+import decimal
+
 import pytest
 
 from rl_verifiers import Score, VerifierError, make, score_sync
@@ -35,7 +38,9 @@ def test_a_missing_reference_is_never_the_models_fault(name):
 
 
 def test_an_unknown_extraction_lists_the_known_ones():
-    with pytest.raises(VerifierError, match="unknown extract 'box'; one of whole, final, boxed"):
+    with pytest.raises(
+        VerifierError, match=r"exact: extract is 'box'.* \(did you mean 'boxed'\?\)"
+    ):
         make("exact", extract="box")
 
 
@@ -118,10 +123,33 @@ def test_a_pattern_that_backtracks_without_end_is_stopped():
     assert (score.status, score.passed) == ("over_limit", False)
 
 
-@pytest.mark.parametrize("options", [{"pattern": "("}, {"pattern": "a", "group": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pattern": "("},
+        {"pattern": "a", "group": 1},
+        {"pattern": "(a)", "group": True},
+        {"pattern": "a", "group": []},
+        {"pattern": 3},
+    ],
+)
 def test_a_bad_pattern_is_refused_at_once(options):
     with pytest.raises(VerifierError, match="regex: pattern"):
         make("regex", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("exact", {"case": "no"}),
+        ("contains", {"case": 0}),
+        ("regex", {"pattern": "a", "full": "no"}),
+        ("format", {"text_outside": "no"}),
+    ],
+)
+def test_a_flag_is_no_text(name, options):
+    with pytest.raises(VerifierError, match=rf"{name}: \w+ is .*; it must be true or false"):
+        make(name, **options)
 
 
 GOOD = "<think>hm</think>\n<answer>1</answer>"
@@ -151,7 +179,22 @@ def test_format_may_allow_text_outside():
     assert make("format", text_outside=True)(f"well {GOOD}", {}) == Score.correct()
 
 
-@pytest.mark.parametrize("tags", [[], "think", ["<think>"], [""]])
+@pytest.mark.parametrize("tags", [[], "think", ["<think>"], [""], 5, [1]])
 def test_format_wants_plain_tag_names(tags):
     with pytest.raises(VerifierError, match="tags must be"):
         make("format", tags=tags)
+
+
+@pytest.mark.parametrize(
+    "answer", [decimal.Decimal(1), datetime.date(2024, 1, 1), b"x", {1}, {"a": {2}}]
+)
+def test_an_answer_that_json_cannot_write_is_the_rows_fault(answer):
+    assert make("json")("[1]", {"id": 1, "answer": answer}).status == "bad_reference"
+
+
+def test_an_answer_nested_without_end_is_the_rows_fault():
+    deep = []
+    for _ in range(3_000):
+        deep = [deep]
+    for name in ("json", "choice", "exact"):
+        assert make(name)("[1]", {"id": 1, "answer": deep}).status == "bad_reference"

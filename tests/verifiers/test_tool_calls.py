@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_verifiers import VerifierError, make
+from rl_verifiers import VerifierError, check_verifier, make
 from rl_verifiers.call_matching import _in_any_order, _in_order
 from rl_verifiers.call_syntax import Call, calls_in
 
@@ -205,5 +205,73 @@ def test_matchings_are_the_largest(fits):
 
 
 def test_bad_options_are_refused():
-    with pytest.raises(VerifierError, match="unknown order 'none'; one of any, exact"):
+    with pytest.raises(VerifierError, match="order is 'none'; it must be one of any, exact"):
         make("tool_call", order="none")
+    with pytest.raises(VerifierError, match=r"order is 'exakt'.*did you mean 'exact'"):
+        make("tool_call", order="exakt")
+    with pytest.raises(VerifierError, match="extra is 'no'; it must be true or false"):
+        make("tool_call", extra="no")
+
+
+ONE = {"name": "f", "arguments": {"x": 1}}
+OTHER = {"name": "f", "arguments": {"x": 2}}
+
+
+@pytest.mark.parametrize(
+    ("completion", "status"),
+    [
+        (f"f(x=0x{'f' * 9_000})", "over_limit"),
+        (f"<tool_call>f(x=-0x{'f' * 9_000})</tool_call>", "over_limit"),
+        (f"[f(x=1), g(y=0x{'f' * 9_000})]", "over_limit"),
+        ('{"name": "g", "name": "f", "arguments": {"x": 1}}', "unparsable"),
+        ('Now {"name": "f", "arguments": {"x": 2, "x": 1}}', "unparsable"),
+        ('{"name": "f", "arguments": "{\\"x\\": 2, \\"x\\": 1}"}', "unparsable"),
+        ('{"name": "f", "arguments": {"x": 1}, "parameters": {"x": 2}}', "unparsable"),
+        ("<function=f><parameter=x>2</parameter><parameter=x>1</parameter>", "unparsable"),
+        (f"{json.dumps(OTHER)} or rather {json.dumps(ONE)}", "wrong"),
+        (f"I call {json.dumps(OTHER)} or rather {json.dumps(ONE)}", "wrong"),
+        (f'I call {json.dumps(ONE)} for {{"a": 1}}', "correct"),
+    ],
+)
+def test_a_policy_can_neither_hedge_nor_escape(completion, status):
+    assert judged(completion, [ONE]).status == status
+
+
+def test_what_is_no_answer_where_no_call_is_wanted():
+    for text, status in {
+        " .": "no_answer",
+        "~!@#": "no_answer",
+        "<think>weather</think>": "no_answer",
+        "Calling: weather(city='Rome') now": "wrong",
+        f"{json.dumps(WEATHER)} is it, not {{}}": "wrong",
+        "The weather is fine (I think).": "correct",
+    }.items():
+        assert judged(text, [], TOOLS).status == status
+
+
+def test_an_empty_answer_keeps_the_contract():
+    rows = [{"id": "none", "prompt": "?", "answer": []}, {"id": "one", "answer": [ONE]}]
+    check_verifier(
+        make("tool_call"),
+        rows,
+        gold=lambda row: json.dumps(row["answer"][0]) if row["answer"] else "No call is needed.",
+        rejects_garbage=False,  # for the first row, any text with a word in it is an answer
+        joined_fails=False,
+    )
+
+
+@pytest.mark.parametrize("length", [600, 3_000])
+def test_the_work_of_comparing_is_bounded(length):
+    call = {"name": "f", "arguments": {"x": "Ab " * (length // 3)}}
+    wanted = [{"f": {"x": [f"{'Ab ' * (length // 3)}{i}" for i in range(50)]}}] * 64
+    made = f"<tool_call>{json.dumps(call)}</tool_call>" * 256
+    assert judged(made, wanted, strings="normalized").status == "over_limit"
+
+
+def test_rows_too_large_or_deep_are_the_rows_fault():
+    deep = []
+    for _ in range(3_000):
+        deep = [deep]
+    for answer in (deep, [{"name": "f", "arguments": {"x": 16**9_000}}]):
+        assert judged("f(x=1)", answer).status == "bad_reference"
+    assert judged("f(x=1)", [ONE], "[" * 100_000).status == "bad_reference"

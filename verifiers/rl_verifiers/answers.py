@@ -8,6 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from rl_verifiers import units
+from rl_verifiers.approximations import approximations_hold
 from rl_verifiers.expressions import (
     Node,
     NotExactError,
@@ -19,7 +20,7 @@ from rl_verifiers.expressions import (
     symbols,
 )
 from rl_verifiers.forms import same_time
-from rl_verifiers.matrices import evaluated
+from rl_verifiers.matrices import evaluated, from_brackets
 from rl_verifiers.oracles import (
     EXACT_DIGITS,
     ROUNDED_DIGITS,
@@ -53,6 +54,8 @@ def same_answer(gold: Node, found: Node, oracle: Oracle) -> bool:
         NeedsNumericError: From the oracle.
         OverLimitError: It would cost too much to tell.
     """
+    if found.op == "rel" and "≈" in found.value and not approximations_hold(found, oracle):
+        return False
     gold, found = _reconciled(_prepared(gold), _prepared(found))
     if gold == found:
         return True
@@ -143,10 +146,17 @@ def _with_sign(node: Node, sign: int) -> Node:
 
 
 def _reconciled(gold: Node, found: Node) -> tuple[Node, Node]:
-    """Readings of ``found`` that only the reference tells: ``1,234`` as a list, j as i."""
+    """Readings of ``found`` that only the reference tells.
+
+    ``1,234`` as a list, ``3 and 1/4`` as a mixed number, ``[[1,2],[3,4]]`` as a matrix, j as i.
+    """
     if found.op == "num" and found.args:
         is_list = gold.op in SEQUENCES and len(gold.args) == len(found.args)
         found = Node("list", found.args) if is_list else num(found.value)
+    if found.op == "list" and found.value == "and" and gold.op not in SEQUENCES:
+        found = Node("add", found.args)
+    if gold.op == "matrix" and found.op == "tuple":
+        found = from_brackets(found)
     if gold.op == "num" and gold.args:
         gold = num(gold.value)
     if "j" in symbols(found) - symbols(gold) and Node("const", value="i") in parts(gold):
@@ -196,6 +206,10 @@ def _units(gold: Node, found: Node, comparison: Comparison) -> bool | None:
     (value, unit), (other, stated) = _quantity(gold, found), _quantity(found, gold)
     if (unit == "%") != (stated == "%"):
         return _percent(value, other, (unit, stated), comparison.oracle)
+    if stated and units.is_fraction_or_power(stated) and unit != stated:
+        return False
+    if stated == "°" and unit is None and not (symbols(other) or _is_rational(other)):
+        return False
     return not units.differ(unit, stated) and comparison.same(value, other)
 
 
@@ -209,6 +223,14 @@ def _percent(
     if oracle.equal(Node("div", (percent, num(100))), plain):
         return True
     return oracle.equal(value, other) and (stated[0] == "%" or not _is_small(plain))
+
+
+def _is_rational(node: Node) -> bool:
+    try:
+        exact(node)
+    except NotExactError:
+        return False
+    return True
 
 
 def _is_small(node: Node) -> bool:
@@ -236,15 +258,15 @@ def _ratios(gold: Node, found: Node, comparison: Comparison) -> bool | None:
 
 
 def _bases(gold: Node, found: Node, _: Comparison) -> bool | None:
-    """Digits without the base count too: the question has named it."""
+    """Digits without the base of the reference count too: the question has named it."""
     if "based" not in (gold.op, found.op):
         return None
-    if gold.op == found.op:
+    if gold.op == found.op == "based":
         return gold.value[1] == found.value[1] and exact(gold) == exact(found)
-    based, plain = (gold, found) if gold.op == "based" else (found, gold)
-    if plain.op != "num":
+    if not {gold.op, found.op} <= {"based", "num"}:
         return False
-    return bool(plain.value == exact(based) or str(plain.value) == based.value[0])
+    is_same_text = gold.op == "based" and str(found.value) == gold.value[0]
+    return is_same_text or exact(gold) == exact(found)
 
 
 def _matrices(gold: Node, found: Node, comparison: Comparison) -> bool | None:

@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-from rl_verifiers.expressions import NotExactError, OverLimitError, UnparsableError, exact
+from rl_verifiers.expressions import (
+    Node,
+    NotExactError,
+    OverLimitError,
+    UnparsableError,
+    exact,
+    parts,
+)
 from rl_verifiers.parse import parse_answer
 
 MAX_SIDE = 200
@@ -48,9 +55,10 @@ class Equation(NamedTuple):
 def equations(text: str) -> Iterator[Equation]:
     """Every equation between numbers that a text states, in its order, each link of a chain.
 
-    A side that is a decimal may be the other one rounded or cut off; a percent may stand for its
-    number. What can be read in two ways is left out (``1 1/2``, ``6 / 1/2``, ``Day 2 = 3 + 4``),
-    and so is what is too long, too large or does not parse.
+    A side that is a decimal may be the other one rounded or cut off, and after ``≈`` a whole number
+    may be one rounded to its last digit that is not 0; a percent may stand for its number. A
+    division by zero equals nothing. What can be read in two ways is left out (``1 1/2``,
+    ``6 / 1/2``, ``Day 2 = 3 + 4``), and so is what is too long, too large or does not parse.
 
     Raises:
         OverLimitError: There are more than ``MAX_LINKS``.
@@ -116,7 +124,10 @@ def _holds(left: str, right: str, *, roughly: bool) -> bool | None:
     """Whether two sides are equal; None where they are no arithmetic, or none is computed."""
     if not re.search(r"[\d)}]\s*[-+*/^]|frac|\d\(", f"{left}#{right}"):
         return None
-    first, second = _value(left), _value(right)
+    try:
+        first, second = _value(left), _value(right)
+    except ZeroDivisionError:
+        return False
     if first is None or second is None:
         return None
     factors = (1, 100, Fraction(1, 100)) if "%" in left + right else (1,)
@@ -138,19 +149,40 @@ def _value(side: str) -> Fraction | None:
     side = re.sub(r"(\d*\.?\d+)\s?%", r"(\1/100)", side)
     side = re.sub(r"(\.\d+)\(", r"\1*(", side)  # .4(80) is no repeating decimal here
     try:
-        return exact(parse_answer(side))
-    except (UnparsableError, OverLimitError, NotExactError):
+        node = parse_answer(side)
+    except (UnparsableError, OverLimitError):
         return None
+    try:
+        return exact(node)
+    except NotExactError:
+        if _divides_by_zero(node):
+            raise ZeroDivisionError from None
+        return None
+    except OverLimitError:
+        return None
+
+
+def _divides_by_zero(node: Node) -> bool:
+    """Whether a quotient in an expression has a divisor that is 0, as far as it is computed."""
+    for part in parts(node):
+        try:
+            if part.op == "div" and exact(part.args[1]) == 0:
+                return True
+        except (NotExactError, OverLimitError):
+            continue
+    return False
 
 
 def _rounds(value: Fraction, shown: Fraction, text: str, roughly: bool) -> bool:
     """Whether a side that is a plain number gives the other, to the places that it has."""
-    match = re.fullmatch(r"[-$\s]*[\d,]*(?:\.(\d+))?\s?%?", text)
-    if match is None or not (match[1] or roughly):
+    match = re.fullmatch(r"[-$\s]*([\d,]*)(?:\.(\d+))?\s?%?", text)
+    if match is None or not (match[2] or roughly):
         return False
-    unit = Fraction(1, 10 ** len(match[1] or ""))
+    unit = Fraction(1, 10 ** len(match[2] or ""))
+    if not match[2]:
+        digits = match[1].replace(",", "")
+        unit *= 10 ** (len(digits) - len(digits.rstrip("0")) if digits.strip("0") else 0)
     if "%" in text:
         unit /= 100
     difference = abs(value) - abs(shown)
-    is_near = -unit / 2 <= difference < unit and (value < 0) == (shown < 0)
-    return is_near or (roughly and abs(difference) * 100 <= abs(value))
+    return -unit / 2 <= difference < unit and (value < 0) == (shown < 0)

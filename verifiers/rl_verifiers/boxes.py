@@ -11,7 +11,8 @@ _MAX_JOINED_BOXES = 64
 
 BOX = re.compile(r"(?:\\(?:begin)?boxed|\\fbox|\x08oxed)(?![A-Za-z])[ \t]{0,9}")
 _CONNECTIVE = re.compile(
-    r"(?:[\s,;&$.]|\\[()\[\],;! ]|\\q?quad|\\text\s?\{\s{0,9}(?:and|or)?\s{0,9}\}"
+    r"(?:[\s,;&$./|*•-]|\\(?:\\|lor\b|vee\b)|\b\d{1,2}[.)](?=\s)"
+    r"|\\[()\[\],;! ]|\\q?quad|\\text\s?\{\s{0,9}(?:and|or)?\s{0,9}\}"
     r"|(?:and|or|maybe|perhaps|possibly|alternatively|also|else)\b)*\Z",
     re.IGNORECASE,
 )
@@ -25,7 +26,18 @@ _BREAK = re.compile(
     r"|incorrect)\b",
     re.IGNORECASE,
 )
-NEGATION = re.compile(r"(?:\b(?:not|never|than)|n['’]t)\s{0,3}[$(]{0,2}\Z", re.IGNORECASE)
+_OTHERWISE = re.compile(
+    r"[\s$.,;)]{0,9}(?:or|otherwise|alternatively)\b[^.!?\n]{0,40}\Z", re.IGNORECASE
+)
+NEGATION = re.compile(
+    r"(?:\b(?:not|never|than|cannot be|anything but|no longer)|n['’]t(?: be)?)\s{0,3}[$(]{0,2}\Z",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    r"[\s$.*)\\\]]{0,6}(?:is|was|would be)\s(?:not\s(?:correct|right|the\s)|wrong|incorrect)\b"
+    r"|[\s$*)]{0,6}(?:is|was)n['’]t\s(?:correct|right|the\s)",
+    re.IGNORECASE,
+)
 
 
 def boxed(text: str) -> str | None:
@@ -44,7 +56,8 @@ def joined_boxes(text: str) -> str | None:
 
     ``\boxed{1} and \boxed{2}`` gives ``1, 2``; equal boxes count once; any other text between two
     boxes keeps what follows it. So do boxes of one sentence, ``\boxed{1} cats and \boxed{2} dogs``.
-    A last box right after "not" is none. Sixty-four boxes in a row are no list: the last counts.
+    A last box after "not", or before "is wrong", is none. Sixty-four boxes in a row are no list:
+    the last counts.
     """
     starts = [match.span() for match in BOX.finditer(text)][-_MAX_JOINED_BOXES:]
     found: list[str] = []
@@ -53,7 +66,8 @@ def joined_boxes(text: str) -> str | None:
         span = _box_span(text, content, limit)
         if span is None:
             break
-        if not found and NEGATION.search(text[max(0, command - 12) : command]):
+        is_denied = NEGATION.search(text[max(0, command - 16) : command])
+        if not found and (is_denied or _DENIED.match(text, span[1] + 1)):
             limit = command
             continue
         if found and not _joins(text[span[1] + 1 : limit]):
@@ -69,7 +83,9 @@ def _joins(between: str) -> bool:
     """Whether what stands between two boxes makes them one answer."""
     if len(between) <= 200 and _CONNECTIVE.match(between):
         return True
-    return len(between) <= 60 and not _BREAK.search(between) and bool(_LINK.search(between))
+    if len(between) > 60 or _BREAK.search(between):
+        return False
+    return bool(_LINK.search(between) or _OTHERWISE.match(between))
 
 
 def _box_span(text: str, start: int, limit: int) -> tuple[int, int] | None:

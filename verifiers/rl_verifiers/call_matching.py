@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from rl_verifiers.call_syntax import Call, CallSyntaxError, RawText, python_calls
+from rl_verifiers.call_syntax import (
+    Call,
+    CallLimitError,
+    CallSyntaxError,
+    RawText,
+    python_calls,
+)
+from rl_verifiers.shown import shown
 
 MAX_WANTED = 64
+MAX_WORK = 300_000
+"""Parts of the calls compared: values, and text per 100 characters, over all pairs of one name."""
 _MAX_DEPTH = 100
 _IGNORED = re.compile(r"[ ,./\-_*^]")
 _MISSING = object()
@@ -38,6 +47,7 @@ class Comparison:
 
     normalized: bool = False
     alternatives: bool = False
+    _memo: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def same(self, found: Any, wanted: Any) -> bool:
         """Whether two JSON values are the same; whole and decimal numbers compare by value."""
@@ -88,7 +98,7 @@ class Comparison:
                     return f"argument {name!r:.60} is missing"
             elif not (self.among(given, value) if allowed else self.same(given, value)):
                 either = "one of " if allowed and isinstance(value, list) else ""
-                return f"argument {name!r:.60} is {given!r:.60}, not {either}{value!r:.80}"
+                return f"argument {name!r:.60} is {shown(given, 60)}, not {either}{shown(value)}"
         for name, given in found.items():
             by_default = name in defaults and self.same(given, defaults[name])
             if name not in wanted and not by_default:
@@ -107,7 +117,10 @@ class Comparison:
     def _folded(self, text: str) -> str:
         if not self.normalized:
             return text
-        return _IGNORED.sub("", text).lower().replace("'", '"')
+        folded = self._memo.get(text)
+        if folded is None:
+            folded = self._memo[text] = _IGNORED.sub("", text).lower().replace("'", '"')
+        return folded
 
 
 def wanted_calls(answer: Any, *, alternatives: bool) -> list[WantedCall]:
@@ -122,9 +135,11 @@ def wanted_calls(answer: Any, *, alternatives: bool) -> list[WantedCall]:
             answer = answer.get("tool_calls", [answer])
         if not isinstance(answer, list | tuple) or len(answer) > MAX_WANTED:
             raise ValueError
-        return [call for item in answer for call in _wanted(item, alternatives)]
-    except (ValueError, RecursionError):
-        raise ValueError(f"unusable answer {answer!r:.80}") from None
+        calls = [call for item in answer for call in _wanted(item, alternatives)]
+        json.dumps([call.arguments for call in calls], default=str)  # too deep, or endless digits
+        return calls
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError(f"unusable answer {shown(answer)}") from None
 
 
 def _wanted(item: Any, alternatives: bool) -> list[WantedCall]:
@@ -168,13 +183,38 @@ def matched(
         comparison: How values compare.
         defaults: By tool, the arguments that may be left out and what they then are.
         in_order: Whether the matching calls must come in the order of the reference.
+
+    Raises:
+        CallLimitError: They ask for more than ``MAX_WORK`` comparisons.
     """
+    sizes = [_size(call.arguments) for call in found]
+    work = 0
+    for want in wanted:
+        size = _size(want.arguments)
+        pairs_of = zip(found, sizes, strict=True)
+        work += sum(size + other for call, other in pairs_of if call.name == want.name)
+    if work > MAX_WORK:
+        raise CallLimitError("too many long calls to compare")
+    comparison = replace(comparison, _memo={})
     fits = [
         [_problem(call, want, comparison, defaults) is None for call in found] for want in wanted
     ]
     pairs = _in_order(fits) if in_order else _in_any_order(fits)
     reason = _reason(found, wanted, comparison, defaults, pairs)
     return len(pairs), f"{len(pairs)} of {len(wanted)} calls" + (f"; {reason}" if reason else "")
+
+
+def _size(value: Any) -> int:
+    """The parts of a value, and one more for every 100 characters of text."""
+    size, waiting = 0, [value]
+    while waiting:
+        part = waiting.pop()
+        size += 1 + (len(part) // 100 if isinstance(part, str) else 0)
+        if isinstance(part, Mapping):
+            waiting += part.values()
+        elif isinstance(part, list | tuple):
+            waiting += part
+    return size
 
 
 def _problem(

@@ -14,12 +14,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rl_verifiers import extract
+from rl_verifiers.shown import shown
 
 MAX_CHARACTERS = 200_000
 """Longer calls are not read."""
 MAX_CALLS = 256
 MAX_PYTHON_CHARACTERS = 20_000
 MAX_PYTHON_NESTING = 20
+MAX_INTEGER_BITS = 14_000
+"""Larger whole numbers, which Python reads in hexadecimal, have no decimal digits for us."""
 
 _MARKERS = ("[TOOL_CALLS]", "<|python_tag|>")
 _FUNCTION = re.compile(r"<function=([\w.:/-]{1,200})>")
@@ -40,12 +43,16 @@ class CallLimitError(ValueError):
 class RawText(str):
     """An argument whose type the notation does not tell: text, or the JSON value that it writes."""
 
+    _value: Any
+
     def read(self) -> Any:
-        """The JSON value; the text itself where it is none."""
-        try:
-            return _load(self)
-        except ValueError:
-            return str(self)
+        """The JSON value, read once; the text itself where it is none."""
+        if not hasattr(self, "_value"):
+            try:
+                self._value = _load(self)
+            except (ValueError, RecursionError):
+                self._value = str(self)
+        return self._value
 
 
 class Call(NamedTuple):
@@ -66,7 +73,9 @@ def calls_in(completion: str) -> list[Call]:
     3. what follows ``[TOOL_CALLS]`` (Mistral) or ``<|python_tag|>`` (Llama);
     4. Python calls, ``[f(a=1), g(b="x")]`` or one a line, as the last fence or the whole text;
     5. JSON: an OpenAI message or its ``tool_calls``, or objects with ``name`` and ``arguments`` or
-       ``parameters``: values that make up the whole text, else the last value in it.
+       ``parameters``: values that make up the whole text, else all those in it.
+
+    No key, parameter or argument may occur twice in a call.
 
     Raises:
         CallSyntaxError: A call was tried and is malformed.
@@ -85,8 +94,14 @@ def calls_in(completion: str) -> list[Call]:
 
 def _notation(text: str) -> Iterator[Call]:
     if "<tool_call>" in text:
+        length = 0
         for inside in _between(text, "<tool_call>", "</tool_call>"):
-            yield from _inside_tag(_limited(inside).strip())
+            length += len(inside)
+            if length > MAX_CHARACTERS:
+                break
+            yield from _inside_tag(inside.strip())
+        if length > MAX_CHARACTERS:
+            raise CallLimitError(f"calls of over {MAX_CHARACTERS:,} characters")
         return
     if _FUNCTION.search(text):
         yield from _functions(text)
@@ -132,14 +147,18 @@ def _inside_tag(text: str) -> Iterator[Call]:
 def _functions(text: str) -> Iterator[Call]:
     """Notation 2."""
     matches = list(_FUNCTION.finditer(text))
+    _limited(text[matches[0].start() :] if matches else "")
     ends = [*(match.start() for match in matches[1:]), len(text)]
     for match, limit in zip(matches, ends, strict=True):
         end = text.find("</function>", match.end(), limit)
-        body = _limited(text[match.end() : end if end >= 0 else limit])
+        body = text[match.end() : end if end >= 0 else limit]
         if "<parameter=" not in body:
             arguments = _arguments(body.strip(), match[1])
         else:
-            arguments = dict(_parameters(body))
+            given = list(_parameters(body))
+            arguments = dict(given)
+            if len(arguments) < len(given):
+                raise CallSyntaxError(f"{match[1]!r:.60}: a parameter is given twice")
         yield Call(match[1], arguments)
 
 
@@ -157,14 +176,42 @@ def _parameters(body: str) -> Iterator[tuple[str, RawText]]:
 def _json_calls(text: str) -> list[Call]:
     """Notation 5; nothing where no JSON looks like calls."""
     values = _values(text) if text.lstrip()[:1] in ("{", "[") else None
+    if values is not None and any(map(_looks_like_call, values)):
+        return [call for value in values for call in _calls_of(value)]
     if values is None:
-        try:
-            values = [extract.json_value(text)]
-        except ValueError:
-            return []
-    if not any(map(_looks_like_call, values)):
+        spans = _bracketed(text) or _bracketed(extract.code_fence(text, "json") or "")
+        values = [value for span in spans for value in _value(span)]
+    found = [value for value in values if _looks_like_call(value)]
+    return [call for value in found for call in _calls_of(value)]
+
+
+def _bracketed(text: str) -> list[str]:
+    """The outermost objects and arrays in a text, by their brackets."""
+    depth, start, found, quoted = 0, 0, [], False
+    for match in re.finditer(r'\\.|"|[\[{]|[\]}]', text):
+        mark = match[0]
+        if mark == '"':
+            quoted = depth > 0 and not quoted
+        elif quoted or mark[0] == "\\":
+            continue
+        elif mark in "[{":
+            start = match.start() if depth == 0 else start
+            depth += 1
+        elif depth > 0:
+            depth -= 1
+            if depth == 0:
+                found.append(text[start : match.end()])
+    return found
+
+
+def _value(text: str) -> list[Any]:
+    """The JSON value that a text is, if it is one."""
+    try:
+        return [_load(text)]
+    except CallSyntaxError:
+        raise
+    except (ValueError, RecursionError):
         return []
-    return [call for value in values for call in _calls_of(value)]
 
 
 def _looks_like_call(value: Any) -> bool:
@@ -180,7 +227,7 @@ def _values(text: str) -> list[Any] | None:
     """JSON values that, with white space, commas and semicolons between, make up a text."""
     if _nesting(text) > extract.MAX_JSON_NESTING:
         raise CallLimitError("JSON nested too deeply")
-    decoder = json.JSONDecoder(parse_constant=_refuse)
+    decoder = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_unique)
     found: list[Any] = []
     position = _skip(text, 0)
     try:
@@ -190,7 +237,7 @@ def _values(text: str) -> list[Any] | None:
             value, position = decoder.raw_decode(text, position)
             found.append(value)
             position = _skip(text, position)
-    except CallLimitError:
+    except (CallLimitError, CallSyntaxError):
         raise
     except (ValueError, RecursionError):
         return None
@@ -217,22 +264,26 @@ def _calls_of(value: Any) -> Iterator[Call]:
             return  # a message without calls
         name = value.get("name")
         if isinstance(name, str) and name:
+            if "arguments" in value and "parameters" in value:
+                raise CallSyntaxError(f"{name!r:.60}: both arguments and parameters")
             stated = value.get("arguments", value.get("parameters"))
             yield Call(name, _arguments(stated, name))
             return
-    raise CallSyntaxError(f"not a call: {value!r:.60}")
+    raise CallSyntaxError(f"not a call: {shown(value, 60)}")
 
 
 def _arguments(stated: Any, name: str) -> dict[str, Any]:
     if isinstance(stated, str) and stated.strip():
         try:
             stated = _load(stated)
-        except ValueError:
+        except CallSyntaxError:
+            raise
+        except (ValueError, RecursionError):
             raise CallSyntaxError(f"{name!r:.60}: not JSON: {stated!r:.60}") from None
     if stated is None or stated == "":
         return {}
     if not isinstance(stated, Mapping):
-        raise CallSyntaxError(f"{name!r:.60}: arguments are not an object: {stated!r:.60}")
+        raise CallSyntaxError(f"{name!r:.60}: arguments are not an object: {shown(stated, 60)}")
     return dict(stated)
 
 
@@ -294,6 +345,12 @@ def _dotted(node: ast.expr) -> str:
 
 def _literal(node: ast.expr) -> Any:
     match node:
+        case ast.Constant(value=int() as value) if value.bit_length() > MAX_INTEGER_BITS:
+            raise CallLimitError("a number too long")
+        case ast.UnaryOp(operand=ast.Constant(value=int() as value)) if (
+            value.bit_length() > MAX_INTEGER_BITS
+        ):
+            raise CallLimitError("a number too long")
         case ast.Constant(value=str() | int() | float() | None as value):
             return value
         case ast.Name(id=name) if name in _CONSTANTS:
@@ -304,6 +361,8 @@ def _literal(node: ast.expr) -> Any:
             return [_literal(item) for item in items]
         case ast.Dict(keys=keys, values=values) if None not in keys:
             names = [_literal(key) for key in keys if key is not None]
+            if len(set(map(repr, names))) < len(names):
+                raise CallSyntaxError("a key occurs twice in one object")
             if all(isinstance(name, str) for name in names):
                 return dict(zip(names, map(_literal, values), strict=True))
     raise CallSyntaxError("an argument that is no literal")
@@ -320,7 +379,14 @@ def _nesting(text: str) -> int:
 def _load(text: str) -> Any:
     if _nesting(text) > extract.MAX_JSON_NESTING:
         raise ValueError("nested too deeply")
-    return json.loads(text, parse_constant=_refuse)
+    return json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise CallSyntaxError("a key occurs twice in one object")
+    return found
 
 
 def _refuse(name: str) -> float:

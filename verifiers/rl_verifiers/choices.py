@@ -11,6 +11,13 @@ from rl_verifiers.score import Row
 
 LETTERS = string.ascii_uppercase
 _LABEL = re.compile(r"[\s(*$]{0,4}([A-Z]|\d{1,2})(?=[\s).:,*$]|\Z)")
+_OTHER = re.compile(
+    r"\((?P<a>[A-Z]|\d{1,2})\)|^[ \t>*#-]{0,9}(?P<b>[A-Z]|\d{1,2})[.):](?=\s)"
+    r"|(?<![\w.])(?P<c>[A-Z]|\d{1,2})(?![\w'’])",
+    re.MULTILINE,
+)
+_LINK = re.compile(r"[\s.,;:/|)*]*(?:(?:and|or|&)\b)?[\s(*]*")
+_MOST_LINK = 40
 
 
 def offered(row: Row) -> dict[str, str]:
@@ -62,12 +69,30 @@ def label_of_text(text: str, options: Mapping[str, str]) -> str | None:
 
 
 def chosen_label(answer: str, options: Mapping[str, str]) -> str | None:
-    """The label that a found answer names: by the text of an option, or as ``K``, ``(K) ...``."""
-    by_text = label_of_text(extract.boxed(answer) or answer, options)
+    """The label that a found answer names: by the text of an option, or as ``12``, ``(12) ...``.
+
+    None where another label goes on after it: "1 or 2", "(1) (2)", a list of the options.
+    """
+    by_text = label_of_text(extract.joined_boxes(answer) or answer, options)
     if by_text is not None:
         return by_text
     match = _LABEL.match(answer)
-    return match[1] if match and match[1] in options else None
+    if match is None or match[1] not in options:
+        return None
+    if _folded(answer[match.end() :].lstrip(").:, ")) == _folded(options[match[1]]):
+        return match[1]
+    end = match.end()
+    for other in _OTHER.finditer(answer, end):
+        label, between = other["a"] or other["b"] or other["c"], answer[end : other.start()]
+        is_linked = len(between) <= _MOST_LINK and _LINK.fullmatch(between) is not None
+        if label in options and label != match[1] and (other["a"] or other["b"] or is_linked):
+            return None
+    return match[1]
+
+
+def last_letter(options: Mapping[str, str]) -> str:
+    """The last of the letters that label the options; J where there are others than letters."""
+    return max(options) if options and all(label in LETTERS for label in options) else "J"
 
 
 def _folded(text: str) -> str:

@@ -79,6 +79,8 @@ def document(text: str, form: Form, *, strict: bool = False, types: Mapping[str,
     try:
         if form == "csv":
             return _csv(text, types)
+        if all(not line.strip() or line.lstrip()[0] == "#" for line in text.splitlines()):
+            raise DocumentError(f"no {form.upper()} found", "no_answer")
         return _plain((_yaml if form == "yaml" else _toml)(text), 0)
     except (RecursionError, MemoryError):
         raise DocumentError("nested too deeply", "over_limit") from None
@@ -159,6 +161,8 @@ def _csv(text: str, types: Mapping[str, str]) -> list[dict[str, Any]]:
     header = [name.strip() for name in header]
     if not header or len(set(header)) < len(header):
         raise ValueError("the first line does not name every column once")
+    if not rows:  # one word of prose is a header, too
+        raise DocumentError("a CSV without a row", "wrong")
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise ValueError(f"line {number} has {len(row)} cells, the header {len(header)}")

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rl_verifiers.boxes import BOX, NEGATION, boxed, joined_boxes
+from rl_verifiers.formula_runs import formula_around
+from rl_verifiers.units import is_unit_word
 
 __all__ = [
     "Found", "answer_tag", "boxed", "code_fence", "final_answer", "joined_boxes", "json_value",
@@ -21,13 +24,24 @@ MAX_JSON_NESTING = 100
 _MAX_LISTED = 64
 
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
-_DENIAL = re.compile(r"\s{0,3}(?:is|was)(?:\s(?:not|wrong|incorrect)|n['’]t)\b", re.IGNORECASE)
+_DENIAL = re.compile(
+    r"\s{0,3}(?:is|was|would be)(?:\s(?:not|wrong|incorrect)|n['’]t)\b", re.IGNORECASE
+)
+_THINKING = re.compile(r"<(/?)(?:think(?:ing)?|thought|reasoning)>", re.IGNORECASE)
 _BARE = re.compile(r"[a-zA-Z]\w?\s?=[^\n]{1,80}|[^\W\d_]{2,20}[.!]?")
 _BEFORE = re.compile(r"(?<!\d)\d{1,2}:\Z")
 _AFTER = re.compile(r":\d{2}|\s?[aApP]\.?[mM]\b\.?|\s?(?P<unit>[a-zA-Z]{1,4}(?:\^\{?[23]\}?|[²³]))")
-_FINAL = re.compile(r"\bfinal answer\s{0,3}(?:is|:)", re.IGNORECASE)
+_FINAL = re.compile(
+    r"\b(?:(?:final|correct|right) answer\s{0,3}(?:is|:)|but the answer is\b)", re.IGNORECASE
+)
 _ALTERNATIVE = re.compile(r"[\s,;]*\b(?:and|or)\b[\s,;]*", re.IGNORECASE)
 _RANGE = re.compile(r"\bbetween\s{0,3}[$\\(]{0,3}\Z", re.IGNORECASE)
+_NO_VALUE = re.compile(r"\b(?:not equal to|mod(?:ulo)?|base)\s\Z", re.IGNORECASE)
+_RATIO = re.compile(r"\bratio\b[^\n.]{0,40}\Z|\A\s{0,9}\Z", re.IGNORECASE)
+_UNIT = re.compile(
+    r"\s((?:square|cubic|sq\.?)\s(?P<base>[a-zA-Z]{1,12})"
+    r"|(?P<unit>[a-zA-Z]{1,12})\s(?:squared|cubed|per\s[a-zA-Z]{1,12}))\b"
+)
 _KIND = re.compile(
     r"(?:\A|(?<=\s))((?:all|any|every|no|odd|even|prime|composite|positive|negative|integers?|real"
     r"|natural|rational|numbers?)(?:\s(?:positive|negative|odd|even|integers?|real|numbers?)){0,3})"
@@ -49,7 +63,14 @@ _PHRASE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE_END = re.compile(r"\n(?=\s|[^$\\])|(?<!\.\.)[.!?](?=\s|\Z|<\||\*)|<\|")
-_CLAUSE = re.compile(r",?\s(?:because|since|which|where|but|so|as|it)\b", re.IGNORECASE)
+_CLAUSE = re.compile(r",?\s(?:because|since|which|where|but|so|as|it)\b|,\swith\b", re.IGNORECASE)
+_CONTRAST = re.compile(
+    r",?\s(?:(?:and|but)\s)?(?:not|never|rather than|instead of)\b", re.IGNORECASE
+)
+_END_MARK = re.compile(
+    r"</s>|<eos>|<eot>|<end_of_turn>|<endoftext>|<[|｜][^<>\n]{1,32}[|｜]>", re.IGNORECASE
+)
+_MAX_END_MARKS, _MAX_END_MARK = 8, 40
 _MATH_DELIMITER = re.compile(r"\\\\|\\\$|\$\$|\$|\\[()\[\]]|\n\s{0,9}\n")
 _CLOSES = {"$": "$", "$$": "$$", r"\(": r"\)", r"\[": r"\]"}
 _FENCE = re.compile(r"^[ ]{0,3}(```|~~~)[^\S\n]{0,9}([^\s`]*)", re.MULTILINE)
@@ -63,14 +84,18 @@ class Found(NamedTuple):
 
 
 def answer_tag(text: str) -> str | None:
-    """The inside of the last closed ``<answer>...</answer>``, in either case of letters."""
-    start, found = None, None
+    """The inside of the last closed ``<answer>...</answer>``, in either case of letters.
+
+    Of tags inside each other the outermost that is closed last counts, with those in it.
+    """
+    opened: list[int] = []
+    found: slice | None = None
     for match in _TAG.finditer(text):
         if not match[1]:
-            start = match.end()
-        elif start is not None:
-            found, start = text[start : match.start()].strip(), None
-    return found
+            opened.append(match.end())
+        elif opened:
+            found = slice(opened.pop(), match.start())
+    return None if found is None else text[found].strip()
 
 
 def last_number(text: str) -> str | None:
@@ -109,8 +134,14 @@ def code_fence(text: str, language: str | None = None) -> str | None:
     return found
 
 
-def json_value(text: str) -> Any:
+def json_value(
+    text: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None
+) -> Any:
     """The last JSON object or array: of a ``json`` fence, else the whole text, else inside it.
+
+    Args:
+        text: Any text.
+        pairs: What makes an object of its members, in place of ``dict``.
 
     Raises:
         ValueError: There is none, or it nests deeper than ``MAX_JSON_NESTING``.
@@ -120,18 +151,24 @@ def json_value(text: str) -> Any:
         if candidate is None or _nesting(candidate) > MAX_JSON_NESTING:
             continue
         try:
-            return json.loads(candidate, parse_constant=_refuse_constant)
+            return json.loads(candidate, parse_constant=_refuse_constant, object_pairs_hook=pairs)
         except (ValueError, RecursionError):
             continue
     raise ValueError("no JSON value found")
 
 
 def without_thinking(text: str) -> str | None:
-    """What follows the last ``</think>``; all of it without such a tag; None if still thinking."""
-    head, closed, tail = text.rpartition("</think>")
-    if closed:
-        return None if "<think>" in tail else tail
-    return None if "<think>" in head + tail else text
+    """What follows the last ``</think>``; all of it without such a tag; None if still thinking.
+
+    ``<thinking>``, ``<thought>`` and ``<reasoning>`` are such tags too, in either case of letters.
+    """
+    if "<" not in text:
+        return text
+    end, is_open = 0, False
+    for match in _THINKING.finditer(text):
+        is_open = not match[1]
+        end = end if is_open else match.end()
+    return None if is_open else text[end:]
 
 
 def final_answer(text: str) -> Found | None:
@@ -145,11 +182,13 @@ def final_answer(text: str) -> Found | None:
        others that "and" or "or" join to it; but not the condition in "$x^2$ for $x>0$". A
        completion of one word, or of one equation, is all answer.
 
-    Thinking is left out first (:func:`without_thinking`).
+    Thinking is left out first (:func:`without_thinking`), and so are marks of the end of a turn
+    (``</s>``, ``<|im_end|>``).
     """
     rest = without_thinking(text)
     if rest is None:
         return None
+    rest = _without_end_marks(rest)
     if BOX.search(rest):
         inside = joined_boxes(rest)
         return None if inside is None else _final_statement(rest) or Found(inside, "boxed")
@@ -157,6 +196,16 @@ def final_answer(text: str) -> Found | None:
     if tagged is not None:
         return Found(tagged, "answer_tag")
     return _stated(rest) or _last_value(rest)
+
+
+def _without_end_marks(text: str) -> str:
+    for _ in range(_MAX_END_MARKS):
+        rest = text.rstrip()
+        start = rest.rfind("<", max(0, len(rest) - _MAX_END_MARK)) if rest.endswith(">") else -1
+        if start < 0 or not _END_MARK.fullmatch(rest, start):
+            break
+        text = rest[:start]
+    return text
 
 
 def _math_spans(text: str) -> list[tuple[int, int]]:
@@ -177,10 +226,6 @@ def _math_spans(text: str) -> list[tuple[int, int]]:
         elif mark[0] == "\n":
             opened = None
     return [span for span in spans if span[0] < span[1]]
-
-
-def _closes(text: str, opened: tuple[str, int], mark: str, end: int) -> bool:
-    return mark == _CLOSES[opened[0]] and not (mark == "$" and _is_money(text, opened[1], end))
 
 
 def _is_money(text: str, start: int, end: int) -> bool:
@@ -206,7 +251,8 @@ def _stated(text: str) -> Found | None:
         if (match := _ALTERNATIVE.match(rest)) and re.match(r"[-+−\d.$\\(]", rest[match.end() :]):
             return Found(clause, "stated")
         return Found(_joined(sentence, spans[: last + 1]), "stated")
-    if re.match(r"[-+−\\({\[.$€£\d]|\w\b", clause):
+    if re.match(r"[-+−–±√π\\({\[.$€£\d]|(?:\w|pi|sqrt|log|ln|sin|cos|tan|exp)\b", clause):
+        clause = _CONTRAST.split(clause, maxsplit=1)[0]
         return Found(clause.rstrip(","), "stated")
     return _last_value(sentence) or Found(clause, "stated")
 
@@ -278,32 +324,54 @@ def _last_formulas(text: str, spans: list[tuple[int, int]]) -> str:
 
 def _last_numbers(text: str, numbers: list[re.Match[str]]) -> Found | None:
     """The last number; with those before it where "and", "or" or commas list several."""
+    if (ratio := _ratio(text, numbers)) is not None:
+        return ratio
     first, links = len(numbers) - 1, ""
     while first > 0 and len(numbers) - first < _MAX_LISTED:
         between = text[numbers[first - 1].end() : numbers[first].start()]
         before = text[max(0, numbers[first - 1].start() - 12) : numbers[first - 1].start()]
-        if (
-            _RANGE.search(before)
-            or len(between) > 16
-            or not _LISTED.fullmatch(between)
-            or "." in between
-        ):
+        if _RANGE.search(before) and between.strip().lower() == "and":
+            return None  # "between 1 and 2"
+        if len(between) > 16 or not _LISTED.fullmatch(between) or "." in between:
             break
         first, links = first - 1, links + between
     start, end = numbers[first].start(), numbers[-1].end()
-    before = text[max(0, start - 12) : start]
-    if re.search(r"\bor\s{0,3}\Z", before) or NEGATION.search(before) or _DENIAL.match(text, end):
+    if _is_denied(text, start, end):
         return None
     if first < len(numbers) - 2 or re.search(r"\b(?:and|or)\b", links, re.IGNORECASE):
         return Found(text[start:end], "last_number")
-    start, end = numbers[-1].span()
+    return Found(_with_context(text, *numbers[-1].span()), "last_number")
+
+
+def _ratio(text: str, numbers: list[re.Match[str]]) -> Found | None:
+    """``3 to 5`` after the word "ratio" or as the start of a completion."""
+    if len(numbers) < 2 or text[numbers[-2].end() : numbers[-1].start()].strip().lower() != "to":
+        return None
+    start = numbers[-2].start()
+    is_ratio = _RATIO.search(text[max(0, start - 60) : start])
+    return Found(text[start : numbers[-1].end()], "last_number") if is_ratio else None
+
+
+def _is_denied(text: str, start: int, end: int) -> bool:
+    before = text[max(0, start - 16) : start]
+    is_other = _NO_VALUE.search(before) or re.search(r"\bor\s{0,3}\Z", before)
+    return bool(is_other or NEGATION.search(before) or _DENIAL.match(text, end))
+
+
+def _with_context(text: str, start: int, end: int) -> str:
+    """A number with its time of day, the formula it is a part of, or its unit."""
     if match := _BEFORE.search(text[max(0, start - 3) : start]):  # a time of day
         start -= len(match[0])
+    elif formula := formula_around(text, start, end):
+        return formula
+    number = text[start:end].rstrip(",")
+    named = _UNIT.match(text, end)
+    if named is not None and is_unit_word(named["base"] or named["unit"]):
+        return number + rf"\text{{ {named[1]}}}"
     after = _AFTER.match(text, end)
     if after is None or after["unit"]:
-        unit = rf"\text{{ {after['unit']}}}" if after else ""
-        return Found(text[start:end].rstrip(",") + unit, "last_number")
-    return Found(text[start : after.end()], "last_number")
+        return number + (rf"\text{{ {after['unit']}}}" if after else "")
+    return text[start : after.end()]
 
 
 def _last_bracketed(text: str) -> str | None:

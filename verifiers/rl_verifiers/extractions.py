@@ -6,19 +6,22 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 from rl_verifiers import extract
-from rl_verifiers.score import VerifierError
+from rl_verifiers.option_checks import check_one_of
 
 Extraction = Literal["whole", "final", "boxed", "answer_tag", "last_number", "code"]
 
 
-def extraction(name: str) -> Callable[[str], str | None]:
+def extraction(name: str, verifier: str = "verifier") -> Callable[[str], str | None]:
     """The function of :mod:`rl_verifiers.extract` behind an ``extract=`` option.
+
+    Args:
+        name: Of the rule.
+        verifier: Of the verifier that has the option, for the message.
 
     Raises:
         VerifierError: There is no such rule.
     """
-    if name not in _EXTRACTIONS:
-        raise VerifierError(f"unknown extract {name!r}; one of {', '.join(_EXTRACTIONS)}")
+    check_one_of(verifier, "extract", name, _EXTRACTIONS)
     return _EXTRACTIONS[name]
 
 

@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rl_verifiers.option_checks import check_flags
 from rl_verifiers.score import Row, Score, VerifierError
+from rl_verifiers.shown import shown
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ def tag_format(
     Raises:
         VerifierError: No tags, or a tag that is not a plain name.
     """
-    if isinstance(tags, str) or not tags or not all(re.fullmatch(r"[\w-]+", t) for t in tags):
-        raise VerifierError(f"format: tags must be a list of names such as think, not {tags!r}")
-    return TagFormat(tuple(tags), text_outside)
+    check_flags("format", text_outside=text_outside)
+    names = list(tags) if isinstance(tags, Sequence) and not isinstance(tags, str) else []
+    if not names or not all(isinstance(t, str) and re.fullmatch(r"[\w-]+", t) for t in names):
+        raise VerifierError(
+            f"format: tags must be a list of names such as think, not {shown(tags)}"
+        )
+    return TagFormat(tuple(names), text_outside)

@@ -55,7 +55,10 @@ def reals(node: Node, order: Order) -> Pieces:
         return _ALL if node.value == "reals" else []
     if node.op == "tuple" and len(node.args) == 2 and node.value[0] in "([":
         low, high = node.args
-        return _clean([(Cut(low, node.value[0] == "("), Cut(high, node.value[1] == "]"))], order)
+        piece = Cut(low, node.value[0] == "("), Cut(high, node.value[1] == "]")
+        if _compare(*piece, order) >= 0:  # (2,1) is a point or a mistake
+            raise NotASetError
+        return _clean([piece], order)
     if node.op == "set":
         return _clean([(Cut(item, False), Cut(item, True)) for item in node.args], order)
     if node.op in ("union", "list"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -22,6 +21,7 @@ from rl_verifiers.judge_modes import (
     Values,
     score_of,
 )
+from rl_verifiers.judge_options import columns_of, first_of, named_of, scale_of
 from rl_verifiers.judge_prompts import (
     TEMPLATES,
     Question,
@@ -29,11 +29,12 @@ from rl_verifiers.judge_prompts import (
     check_template,
     shown_prompt,
 )
-from rl_verifiers.registry import make
+from rl_verifiers.option_checks import check_flags, check_one_of, check_whole
 from rl_verifiers.runner import score_one, score_sync
 from rl_verifiers.score import Row, Score, Verifier, VerifierError
 
 ModeName = Literal["rubric", "pairwise", "principles", "reference"]
+NoVerdict = Literal["error", "zero"]
 
 ATTEMPTS = 3
 """Times that a judge is asked until it gives a verdict of the form asked for."""
@@ -51,6 +52,10 @@ _OF_MODE: Mapping[str, tuple[str, ...]] = {
 
 class JudgeError(Exception):
     """The judge could not be reached, or gave no verdict: our failure."""
+
+
+class NoVerdictError(JudgeError):
+    """The judge answered, every time without a verdict."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class Asking:
                 messages = [*asked.messages, *_correction(reply.text, problem)]
             else:
                 return values, ChatReply(reply.text, prompt_tokens, completion_tokens)
-        raise JudgeError(f"no verdict in {ATTEMPTS} replies of the judge: {problem}")
+        raise NoVerdictError(f"no verdict in {ATTEMPTS} replies of the judge: {problem}")
 
 
 def _correction(reply: str, problem: str) -> list[dict[str, str]]:
@@ -131,6 +136,7 @@ class Judge:
     samples: int
     max_chars: int
     thinking: bool
+    no_verdict: NoVerdict
     first: Verifier | None
     bounded = True
     waits = True
@@ -169,12 +175,16 @@ class Judge:
             questions = self.mode.questions(text, row, self.material(row))
         except BadRowError as error:
             return Score.wrong(str(error), status="bad_reference")
+        cut = max(0, len(text) - self.max_chars)
+        shortened = {"cut": cut / len(text)} if cut else {}
         try:
             answers, tokens = await self.answers(questions)
         except JudgeError as error:
+            if self.no_verdict == "zero" and isinstance(error, NoVerdictError):
+                return replace(Score.wrong(f"judge: {error}"), parts=shortened)
             return Score.failed(f"judge: {error}")
         value, parts = self.mode.joined(answers)
-        return score_of(self.mode, value, parts, tokens)
+        return score_of(self.mode, value, parts, {**tokens, **shortened})
 
     def judged_text(self, completion: str) -> str | None:
         """What the judge is shown of a completion; None where nothing is left."""
@@ -198,10 +208,12 @@ class Judge:
             for sample in range(self.samples)
         ]
         done = await asyncio.gather(*asking, return_exceptions=True)
+        failed = [each for each in done if isinstance(each, BaseException)]
+        if failed:  # a judge that was not reached decides nothing, whatever else it said
+            raise next((e for e in failed if not isinstance(e, NoVerdictError)), failed[0])
         answers, replies = [], []
         for each in done:
-            if isinstance(each, BaseException):
-                raise each
+            assert not isinstance(each, BaseException)
             answers.append(each[0])
             replies.append(each[1])
         tokens = {
@@ -233,6 +245,7 @@ def judge(
     max_chars: int = 20_000,
     thinking: bool = False,
     json_mode: bool = False,
+    no_verdict: NoVerdict = "error",
     cache: str | None = None,
     api_key_env: str | None = None,
     timeout_s: float = 120.0,
@@ -250,7 +263,8 @@ def judge(
     The judged text is fenced with a mark that its writer cannot know, and only a JSON verdict with
     this mark counts. An empty completion is ``no_answer`` without a call; a judge that cannot be
     reached, or gives no verdict in three replies, is an ``error``, never a 0. Parts: those of the
-    mode, ``prompt_tokens`` and ``completion_tokens`` as the endpoint counted them.
+    mode, ``prompt_tokens`` and ``completion_tokens`` as the endpoint counted them, and ``cut``, the
+    share of the completion that was left out, where it was longer than ``max_chars``.
 
     Args:
         base_url: Of the endpoint, with the version: ``http://localhost:8000/v1``.
@@ -274,6 +288,8 @@ def judge(
         max_chars: Of each text that is shown; of a longer one the middle is left out.
         thinking: Show what stands before ``</think>``, too.
         json_mode: Ask the endpoint for JSON (``response_format``).
+        no_verdict: ``error``; or ``zero``: a judge that answers, but gives no verdict, makes the
+            completion ``wrong``, so that a text which derails the judge gains nothing by it.
         cache: A file in which verdicts are kept by model, messages and parameters.
         api_key_env: The environment variable that holds the key.
         timeout_s: Seconds for one attempt.
@@ -291,20 +307,22 @@ def judge(
     }
     given |= {"draw": draw, "against": against, "first": first}
     _check_mode(mode, given)
+    check_one_of("judge", "no_verdict", no_verdict, get_args(NoVerdict))
+    check_flags("judge", thinking=thinking, json_mode=json_mode)
+    check_whole("judge", samples=samples, max_tokens=max_tokens, max_chars=max_chars)
+    if isinstance(seed, bool) or not isinstance(seed, int | None):
+        raise VerifierError(f"judge: seed is {seed!r:.40}; it must be a whole number or null")
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float):
+        raise VerifierError(f"judge: temperature is {temperature!r:.40}; it must be 0 to 10")
     if samples > 1 and (temperature <= 0 or mode == "pairwise"):
         raise VerifierError("judge: several samples need a temperature above 0, and not pairwise")
-    for name, number in (
-        ("samples", samples),
-        ("max_tokens", max_tokens),
-        ("max_chars", max_chars),
-    ):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise VerifierError(
-                f"judge: {name} is {number!r:.40}; it must be a whole number above 0"
-            )
-    if not isinstance(temperature, int | float) or not 0 <= temperature <= 10:
+    if not 0 <= temperature <= 10:
         raise VerifierError(f"judge: temperature is {temperature!r:.40}; it must be 0 to 10")
-    shown = (columns,) if isinstance(columns, str) else tuple(columns)
+    texts = {"rubric": rubric, "against": against, "template": template, "cache": cache}
+    for name, text in texts.items():
+        if text is not None and not isinstance(text, str):
+            raise VerifierError(f"judge: {name} is {text!r:.40}; it must be a text")
+    shown = columns_of(columns)
     if template is not None:
         check_template(template, mode, shown)
     endpoint = ChatEndpoint(
@@ -321,14 +339,13 @@ def judge(
         samples=samples,
         max_chars=max_chars,
         thinking=thinking,
-        first=_first(first),
+        no_verdict=no_verdict,
+        first=first_of(first),
     )
 
 
 def _check_mode(mode: str, given: Mapping[str, object]) -> None:
-    if mode not in get_args(ModeName):
-        known = ", ".join(get_args(ModeName))
-        raise VerifierError(f"judge: mode is {mode!r:.40}; it must be one of {known}")
+    check_one_of("judge", "mode", mode, get_args(ModeName))
     for name, value in given.items():
         if value is not None and mode not in _OF_MODE[name]:
             modes = " and ".join(_OF_MODE[name])
@@ -345,50 +362,11 @@ def _mode(name: str, given: Mapping[str, Any], pass_mark: float | None, seed: in
     if name == "reference":
         return Reference(given["against"] or "answer", mark)
     if name == "principles":
-        named = _named("principles", given["principles"])
+        named = named_of("principles", given["principles"])
         draw = given["draw"]
-        if draw is not None and (not isinstance(draw, int) or not 1 <= draw <= len(named)):
+        if draw is not None and (type(draw) is not int or not 1 <= draw <= len(named)):
             raise VerifierError(f"judge: draw is {draw!r:.40}; it must be 1 to {len(named)}")
         return Principles(named, draw, seed, mark)
-    low, high = _scale(given["scale"])
-    criteria = {} if given["criteria"] is None else _named("criteria", given["criteria"])
+    low, high = scale_of(given["scale"])
+    criteria = {} if given["criteria"] is None else named_of("criteria", given["criteria"])
     return Rubric(given["rubric"], criteria, low, high, mark)
-
-
-def _named(name: str, given: Any) -> dict[str, str]:
-    """Texts by name; those of a list are ``1``, ``2``, ..."""
-    if isinstance(given, list | tuple):
-        given = {f"{name[:-1]}_{number}": text for number, text in enumerate(given, start=1)}
-    usable = isinstance(given, Mapping) and given
-    texts = [*given, *given.values()] if usable else []
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise VerifierError(f"judge: {name} must be texts by name, at least one")
-    if any("." in key or "\n" in key for key in given):
-        raise VerifierError(f"judge: a name of {name} has no full stop and no line break")
-    return dict(given)
-
-
-def _scale(scale: Any) -> tuple[float, float]:
-    low, high = (1, 10) if scale is None else scale if _is_pair(scale) else (1, 1)
-    numbers = all(
-        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n)
-        for n in (low, high)
-    )
-    if not numbers or not low < high:
-        raise VerifierError(
-            f"judge: scale is {scale!r:.40}; it must be two numbers such as [1, 10]"
-        )
-    return float(low), float(high)
-
-
-def _is_pair(scale: object) -> bool:
-    return isinstance(scale, list | tuple) and len(scale) == 2
-
-
-def _first(first: str | Mapping[str, Any] | None) -> Verifier | None:
-    if first is None:
-        return None
-    options = {"name": first} if isinstance(first, str) else dict(first)
-    if "name" not in options:
-        raise VerifierError(f"judge: first is {first!r:.60}; it must be a verifier's name")
-    return make(options.pop("name"), **options)

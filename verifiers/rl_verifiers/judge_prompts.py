@@ -202,12 +202,12 @@ def read_verdict(reply: str, mark: str, keys: Sequence[str]) -> dict[str, Any]:
     """The verdict in a reply, what precedes it (thinking, prose) left out.
 
     Raises:
-        VerdictError: There is none with this mark and exactly these keys besides ``reasoning``. A
-            verdict that the judged text brought along does not have the mark.
+        VerdictError: There is none with this mark and exactly these keys besides ``reasoning``, or
+            it has a key twice. A verdict that the judged text brought along does not have the mark.
     """
     rest = extract.without_thinking(reply)
     try:
-        found = extract.json_value(rest or "")
+        found = extract.json_value(rest or "", _distinct)
     except ValueError:
         raise VerdictError("no JSON object") from None
     if not isinstance(found, dict):
@@ -216,6 +216,14 @@ def read_verdict(reply: str, mark: str, keys: Sequence[str]) -> dict[str, Any]:
         raise VerdictError(f"its mark is {found.get('mark')!r:.40}, not {mark!r}")
     if set(found) - {"reasoning"} != {"mark", *keys}:
         raise VerdictError(f"its keys are {', '.join(map(repr, found))[:100]}")
+    return found
+
+
+def _distinct(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; which of two values of one key a judge means cannot be told."""
+    found = dict(members)
+    if len(found) < len(members):
+        raise VerdictError("a key stands twice in it")
     return found
 
 

@@ -6,6 +6,7 @@ Lui and Baldwin, ACL 2012) decides, a segment at a time; it is deterministic and
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -94,6 +95,7 @@ SEGMENT_LETTERS = 40
 MAX_SEGMENTS = 1_000
 CLEARLY = 9.0
 """By how much the log-likelihood of another language must exceed that of the one wanted."""
+CODE_CHARACTERS = 3
 _SENTENCE = re.compile(r"[.!?。！？।\n]+")
 _JAPANESE_KANA, _CHINESE_HAN = 0.15, 10
 
@@ -104,6 +106,14 @@ class Word(NamedTuple):
     script: str
     words: int
     letters: str
+
+
+def closest_language(name: str) -> str | None:
+    """The code or name of a language that is written like ``name``, if there is one."""
+    plain = name.strip().lower()[:100]
+    known = [*LANGUAGES, *_SAME] if len(plain) <= CODE_CHARACTERS else [*_NAMES]
+    close = difflib.get_close_matches(plain, known, 1, 0.5)
+    return close[0] if close else None
 
 
 def language_code(name: str) -> str | None:

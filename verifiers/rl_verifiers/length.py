@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from rl_verifiers.option_checks import check_number, check_one_of
 from rl_verifiers.runner import is_bounded, score_one, score_sync
 from rl_verifiers.score import Row, Score, Verifier, VerifierError
 
@@ -141,8 +143,9 @@ def length_reward(*, max_length: int, buffer: int = 0, unit: Unit = "characters"
 
 
 def _check(max_length: int, buffer: int, unit: str) -> None:
-    if unit not in get_args(Unit):
-        raise VerifierError(f"unknown length unit {unit!r}; one of {', '.join(get_args(Unit))}")
+    check_one_of("length", "unit", unit, get_args(Unit))
+    check_number("length", "max_length", max_length)
+    check_number("length", "buffer", buffer, least=-math.inf)
     try:
         soft_overlong(0, max_length, buffer)
     except ValueError as error:

@@ -42,8 +42,12 @@ from rl_verifiers.workers import (
 
 LEAST_ECHO = 20
 """Characters of a prompt that is recognised in a completion."""
+MOST_BESIDE = 40
+"""Characters without letters or digits that may stand beside a prompt in other spelling."""
 MAX_INLINE = 1_000
 """Longer answers are read in a worker, so that no answer holds up an event loop."""
+MAX_RAW = 10 * MAX_CHARACTERS
+"""Longest answer that is normalised at all."""
 MAX_KEPT = 4096
 """References, and verdicts, that are kept for when they are asked for again."""
 CPU_SECONDS = 5.0
@@ -102,6 +106,8 @@ class MathVerifier:
         found = extraction(self.extract)(completion)
         if not found:
             return Score.wrong("no answer found", status="no_answer")
+        if len(found) > MAX_RAW and len(gold.text) <= MAX_CHARACTERS:
+            return _score(found, ("over_limit", f"more than {MAX_RAW:,} characters"))
         return _decided(gold, normalised(found), EXACT_DIGITS if self.strict else ROUNDED_DIGITS)
 
 
@@ -142,9 +148,20 @@ def without_echo(completion: str, prompt: object) -> str:
     if isinstance(prompt, list | tuple) and prompt and isinstance(prompt[-1], Mapping):
         prompt = prompt[-1].get("content")
     prompt = prompt.strip() if isinstance(prompt, str) else ""
-    if len(prompt) < LEAST_ECHO or prompt not in completion:
+    if len(prompt) < LEAST_ECHO:
         return completion
-    return completion.replace(prompt, "\n\n")
+    if prompt in completion:
+        return completion.replace(prompt, "\n\n")
+    if len(completion) <= 2 * len(prompt) + MOST_BESIDE:
+        rest = _folded(completion).replace(_folded(prompt), "")
+        if len(rest) <= MOST_BESIDE and not any(map(str.isalnum, rest)):
+            return ""
+    return completion
+
+
+def _folded(text: str) -> str:
+    """Without case, white space and the marks at the end."""
+    return "".join(text.casefold().split()).rstrip(".?!:")
 
 
 def judge(gold: str, found: str, oracle: Callable[[], Oracle]) -> tuple[Verdict, str]:

@@ -53,6 +53,15 @@ class EnvironmentParser(Cursor):
                 cells.append(self._expression(power))
 
 
+def from_brackets(node: Node) -> Node:
+    """``[[1, 2], [3, 4]]`` as a matrix; ``node`` where it is nothing like that."""
+    rows = node.args
+    sizes = {len(row.args) if row.op == "tuple" and row.value == "[]" else 0 for row in rows}
+    if node.value != "[]" or len(sizes) > 1 or 0 in sizes:
+        return node
+    return Node("matrix", tuple(Node("row", row.args) for row in rows))
+
+
 Cells = list[list[Node]]
 
 

@@ -10,10 +10,14 @@ import re
 from collections.abc import Callable
 
 from rl_verifiers.repeating import with_overlines
+from rl_verifiers.tokens import FUNCTIONS, GREEK
+from rl_verifiers.units import SPELLINGS, is_unit_word
 
 _GROUP = r"(?:\{\s?([^{}]{1,60})\s?\}|(\w))"
 _SIMPLE = r"\s?([a-zA-Z0-9+\-]{1,20}?)\s?"
 _UPRIGHT = r"\\(?:text|mathrm|textrm|rm)\s?"
+
+_IS = r"(?:\\text\s?\{\s?)?\bis\s(?:strictly\s)?"
 
 Replacement = str | Callable[[re.Match[str]], str]
 
@@ -50,6 +54,16 @@ _RULES: tuple[tuple[str, str, Replacement], ...] = (
     ("C(", r"(?<![a-zA-Z\\])C\(" + _SIMPLE + "," + _SIMPLE + r"\)", r"\\binom{\1}{\2}"),
     ("+-", r"\s\+-\s", r"\\pm "),
     ("r", r"(?<=[\d)}])\s?or\s?(?=[A-Za-z\\(\d-])", r" or "),
+    (r"\prime", r"\^\s?\{?\s?\\prime\s?\\prime(?![a-zA-Z])\s?\}?", "''"),
+    (r"\prime", r"\^\s?\{?\s?\\prime(?![a-zA-Z])\s?\}?", "'"),
+    (r"\surd", r"\\surd(?![a-zA-Z])", r"\\sqrt "),
+    (r"\cent", r"\\cents?(?![a-zA-Z])", " cents"),
+    ("us", r"\A(?:\\text\s?\{\s?)?[Mm]inus\s?\}?\s?(?=[\d.\\])", "-"),
+    ("tive", r"\A(?:\\text\s?\{\s?)?[Nn]egative\s?\}?\s?(?=[\d.\\])", "-"),
+    ("than", _IS + r"(?:greater|more|larger)\sthan\sor\sequal\sto\s?\}?", r" \\ge "),
+    ("than", _IS + r"(?:less|smaller)\sthan\sor\sequal\sto\s?\}?", r" \\le "),
+    ("than", _IS + r"(?:greater|more|larger)\sthan\s?\}?", " > "),
+    ("than", _IS + r"(?:less|smaller)\sthan\s?\}?", " < "),
     (r"\root", r"\\root\s?(\{[^{}]{1,20}\}|\d)\s?\\of", r"\\sqrt[\1]"),
     ("^", r"\^\s?\{?(\d{1,9})\}?\s?/\s?_\s?\{?(\d{1,9})\}?", r"\\frac{\1}{\2}"),
     (r"\not", r"\\not\s?=", r"\\ne "),
@@ -94,7 +108,17 @@ _SYSTEM = re.compile(
     r"(?:\{[^{}]{0,20}\})?(?P<rows>.{1,4000})\\end\{(?P=name)\}\s?\.?"
 )
 _EMPTY = re.compile(
-    r"(?:\\text\s?\{\s?)?(?:the\s)?(?:empty|null)\sset\s?\}?|\{\s?\}", re.IGNORECASE
+    r"(?:\\text\s?\{\s?)?(?:(?:the\s)?(?:empty|null)\sset"
+    r"|(?:there\s(?:is|are)\s)?no\s(?:real\s)?(?:solutions?|roots?)(?:\sexists?)?|none)"
+    r"\s?\}?|\{\s?\}",
+    re.IGNORECASE,
+)
+_MATRIX = re.compile(r"(?:np\.|sp\.)?(?:[Mm]atrix|array)\s?\(\s?(?P<cells>\[.{1,4000}\])\s?\)")
+_MAX_COMMENT = 80
+_ENDS = tuple("0123456789})%")
+_NO_COMMENT = frozenset(
+    """or not no never isn wrong incorrect false base mod modulo maybe perhaps possibly pi infty
+    infinity repeating recurring""".split()  # noqa: SIM905 - easier to read as words
 )
 _OF_ONE = re.compile(r"([a-eh-z])\s?\(\s?[a-z]\s?\)\s?=(?!=)")
 _COINS = re.compile(r"(?:Rs\.?|INR|EUR|GBP|CAD|AUD|CNY)\s?(?=\d)")
@@ -180,8 +204,32 @@ def _coins(text: str) -> str | None:
     return _COINS.sub("₹" if text[0] in "RI" else "", text) if _COINS.match(text) else None
 
 
+def _matrix(text: str) -> str | None:
+    match = _MATRIX.fullmatch(text)
+    return None if match is None else match["cells"]
+
+
+def _uncommented(text: str) -> str | None:
+    """``17`` for ``17 (option B)``: plain words in parentheses after a value are a comment."""
+    start = text.rfind(" (")
+    if start < 1 or not text.endswith(")") or len(text) - start > _MAX_COMMENT:
+        return None
+    value, inside = text[:start].rstrip(), text[start + 2 : -1].replace(r"\text", " ")
+    words = inside.replace("{", " ").replace("}", " ").replace("-", " ").replace(",", " ").split()
+    last = value.rpartition(" ")[2]
+    if not (value[-1:] in _ENDS or last in SPELLINGS or is_unit_word(last)):
+        return None
+    is_plain = all(word.isalpha() and not _is_meaningful(word) for word in words)
+    return rewritten(value) if is_plain and any(len(word) > 2 for word in words) else None
+
+
+def _is_meaningful(word: str) -> bool:
+    known = word in FUNCTIONS or word in GREEK or word.casefold() in _NO_COMMENT
+    return known or is_unit_word(word)
+
+
 _WHOLE: tuple[tuple[str, Callable[[str], str | None]], ...] = (
     ("[", _opened), ("{", _built), ("ll", _all_reals), (r"\mapsto", _mapped), ("<", _angled),
-    ("{", _empty), ("set", _empty), ("=", _named), ("to", _to), (r"\begin", _system),
-    ("R", _coins),
+    ("{", _empty), ("set", _empty), ("o", _empty), ("=", _named), ("to", _to),
+    (r"\begin", _system), ("R", _coins), ("]", _opened), ("([", _matrix), (")", _uncommented),
 )  # fmt: skip

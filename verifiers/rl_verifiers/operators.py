@@ -50,6 +50,10 @@ def product(left: Node, right: Node) -> Node:
         return left._replace(value=units.multiplied(left.value, unit))
     if (unit := units.written(right)) is not None and left.op != "text":
         return Node("unit", (left,), unit)
+    if left.op == "unit" and right.op == "pow" and right.args[1].op == "neg":  # 60 km h^-1
+        unit = units.written(right, letters=True)
+        if unit is not None and left.value not in ("°", "%") and units.factors_of(left.value):
+            return left._replace(value=units.multiplied(left.value, unit))
     return _chained("mul", left, right)
 
 
@@ -94,7 +98,9 @@ def joined(items: tuple[Node, ...], separators: set[str]) -> Node:
     if "or" in separators and all(node.op == "text" for node in items):
         return Node("list", items, "or")
     if not all(node.op == "rel" and set(node.value) <= _ORDERINGS for node in items):
-        return Node("list", _solutions(items))
+        if separators == {"and"} and _is_mixed(items):
+            return Node("list", items, "and")
+        return Node("list", _solutions(items), "or" if "or" in separators else None)
     if {"and", "or"} <= separators:
         raise UnparsableError("inequalities joined by both 'and' and 'or'")
     excluding = "or" not in separators and all(node.value == ("≠",) for node in items)
@@ -102,6 +108,13 @@ def joined(items: tuple[Node, ...], separators: set[str]) -> Node:
     if is_one_unknown and ("and" in separators or excluding):
         return reduce(lambda left, right: Node("intersection", (left, right)), items)
     return Node("list", items, "or" if "or" in separators else None)
+
+
+def _is_mixed(items: tuple[Node, ...]) -> bool:
+    """``3 and 1/4``: a whole number and a proper fraction."""
+    if len(items) != 2 or not natural(items[0]) or items[1].op != "div":
+        return False
+    return all(map(natural, items[1].args)) and items[1].args[0].value < items[1].args[1].value
 
 
 def _solutions(items: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -116,11 +129,18 @@ def _solutions(items: tuple[Node, ...]) -> tuple[Node, ...]:
     return tuple(Node("tuple", items[i : i + size], "()") for i in rounds)
 
 
+def _percent(node: Node) -> Node:
+    if node.op == "unit" and node.value == "%":
+        raise UnparsableError("two percent signs")
+    return Node("unit", (node,), "%")
+
+
 POSTFIX: dict[str, Callable[[Node], Node]] = {
     "!": lambda node: Node("func", (node,), "factorial"),
     "'": lambda node: Node("unit", (node,), "'"),
     "''": lambda node: Node("unit", (node,), "inch"),
-    **{mark: lambda node, mark=mark: Node("unit", (node,), mark) for mark in "%°" + CURRENCY},  # type: ignore[misc]
+    **{mark: lambda node, mark=mark: Node("unit", (node,), mark) for mark in "°" + CURRENCY},  # type: ignore[misc]
+    "%": _percent,
 }
 BINARY: dict[str, Callable[[Node, Node], Node]] = {
     "+": lambda left, right: _chained("add", left, right),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from typing import cast
 
 from rl_verifiers.score import VerifierError
 
@@ -32,9 +34,7 @@ def check_flags(verifier: str, **flags: object) -> None:
     """
     for option, value in flags.items():
         if not isinstance(value, bool):
-            raise VerifierError(
-                f"{verifier}: {option} is {value!r:.40}; it must be true or false"
-            )
+            raise VerifierError(f"{verifier}: {option} is {value!r:.40}; it must be true or false")
 
 
 def check_whole(verifier: str, least: int = 1, **numbers: object) -> None:
@@ -48,3 +48,37 @@ def check_whole(verifier: str, least: int = 1, **numbers: object) -> None:
             raise VerifierError(
                 f"{verifier}: {option} is {value!r:.40}; it must be a whole number from {least}"
             )
+
+
+def check_number(
+    verifier: str,
+    option: str,
+    value: object,
+    *,
+    least: float = 0.0,
+    most: float = math.inf,
+    above: bool = False,
+) -> None:
+    """Check that an option is a finite number within a range.
+
+    Args:
+        verifier: The verifier's name, for the message.
+        option: The option's name.
+        value: What was given.
+        least: The least number allowed.
+        most: The greatest one.
+        above: Whether ``least`` itself is refused.
+
+    Raises:
+        VerifierError: It is no number, NaN, infinite or outside.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and _within(cast("float", value), least, most, above=above):
+        return
+    limits = f"above {least:g}" if above else f"from {least:g}"
+    limits += f" to {most:g}" if most < math.inf else ""
+    raise VerifierError(f"{verifier}: {option} is {value!r:.40}; it must be a number {limits}")
+
+
+def _within(value: float, least: float, most: float, *, above: bool) -> bool:
+    return abs(value) < math.inf and value <= most and (value > least if above else value >= least)

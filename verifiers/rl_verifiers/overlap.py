@@ -7,21 +7,24 @@ figures are made with them.
 
 from __future__ import annotations
 
-import difflib
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 from rl_verifiers import extract as extraction_rules
+from rl_verifiers.option_checks import check_flags, check_number, check_one_of
 from rl_verifiers.score import Row, Score, VerifierError
-from rl_verifiers.text import Extraction, extraction
+from rl_verifiers.text import Extraction, bad_reference, extraction
 
 MAX_PRODUCT = 1_000_000_000
 """Length of the completion's answer times length of a reference (characters or words), summed over
 the references: what a comparison of two sequences costs."""
+MAX_READ = 4_000_000
+"""What may be gone through again for each of the references: words for ROUGE-L, characters for
+fuzzy, of the longer of both texts, summed over the references."""
 MAX_REFERENCES = 64
 _ANSWER_CHARACTERS = 4_000
 
@@ -37,12 +40,24 @@ class Overlap(NamedTuple):
     f: float
 
 
+class Measure(Protocol):
+    """How alike two texts are. A text is read once, however many it is compared with."""
+
+    def read(self, text: str) -> Any:
+        """What of a text is compared."""
+
+    def size(self, read: Any) -> int:
+        """The length that a comparison costs; 0 where one costs no more than its reference."""
+
+    def compare(self, found: Any, gold: Any) -> dict[str, float]:
+        """The parts of the score, the value first."""
+
+
 @dataclass(frozen=True)
 class Similar:
     """A text measure as a verifier: see :func:`fuzzy`, :func:`token_f1` and :func:`rouge`."""
 
-    measure: Callable[[str, str], dict[str, float]]
-    size: Callable[[str], int]
+    measure: Measure
     threshold: float
     extract: Extraction
     bounded = True
@@ -53,15 +68,16 @@ class Similar:
         """Score one completion; the first part that the measure gives is the value."""
         wanted = references(row.get("answer"))
         if not wanted:
-            return Score.wrong(f"unusable answer {row.get('answer')!r:.80}", status="bad_reference")
+            return bad_reference(row)
         text = extraction_rules.without_thinking(completion)
         found = None if text is None else extraction(self.extract)(text)
         if not found:
             return Score.wrong("no answer found", status="no_answer")
-        size = self.size(found)
-        if size * sum(map(self.size, wanted)) > MAX_PRODUCT:
+        read, golds = self.measure.read(found), [self.measure.read(gold) for gold in wanted]
+        size, sizes = self.measure.size(read), [self.measure.size(gold) for gold in golds]
+        if size * sum(sizes) > MAX_PRODUCT or sum(max(size, each) for each in sizes) > MAX_READ:
             return Score.wrong("too long to compare", status="over_limit")
-        parts = max((self.measure(found, gold) for gold in wanted), key=_value)
+        parts = max((self.measure.compare(read, gold) for gold in golds), key=_value)
         value = _value(parts)
         passed = value >= self.threshold
         reason = f"{next(iter(parts))} {value:.3f}"
@@ -83,7 +99,10 @@ def references(answer: object) -> list[str]:
     items = list(answer) if isinstance(answer, list | tuple) else [answer]
     if not all(isinstance(i, str | int | float) and not isinstance(i, bool) for i in items):
         return []
-    texts = [str(item).strip() for item in items]
+    try:
+        texts = [str(item).strip() for item in items]
+    except ValueError:  # a whole number of more digits than Python spells out
+        return []
     return texts if all(texts) and len(texts) <= MAX_REFERENCES else []
 
 
@@ -97,7 +116,8 @@ def fuzzy(
     """The answer is about ``row["answer"]``, or one of a list, in its characters (rapidfuzz).
 
     The value is the similarity within 0..1: with ``ratio``, twice the length of the longest common
-    subsequence over the length of both texts.
+    subsequence over the length of both texts. Not for numbers: ``1234567891`` is nine tenths of
+    ``1234567890``.
 
     Args:
         threshold: The value that passes.
@@ -109,13 +129,14 @@ def fuzzy(
     Raises:
         VerifierError: An unknown method or extract, a threshold outside 0..1, or no rapidfuzz.
     """
-    _check("fuzzy", "method", method, get_args(Method), threshold)
-    extraction(extract)
+    check_one_of("fuzzy", "method", method, get_args(Method))
+    check_flags("fuzzy", case=case)
+    _check("fuzzy", threshold, extract)
     try:
         import rapidfuzz  # noqa: F401, PLC0415 - imported when first needed
     except ImportError:
         raise VerifierError("fuzzy needs the package rapidfuzz: pip install rapidfuzz") from None
-    return Similar(_Fuzzy(method, case), len, threshold, extract)
+    return Similar(_Fuzzy(method, case), threshold, extract)
 
 
 @dataclass(frozen=True)
@@ -123,22 +144,25 @@ class _Fuzzy:
     method: Method
     case: bool
 
-    def __call__(self, found: str, gold: str) -> dict[str, float]:
+    def read(self, text: str) -> str:
+        return " ".join((text if self.case else text.casefold()).split())
+
+    def size(self, read: str) -> int:
+        return len(read)
+
+    def compare(self, found: str, gold: str) -> dict[str, float]:
         from rapidfuzz import fuzz  # noqa: PLC0415 - imported when first needed
 
         name = self.method if self.method == "ratio" else f"{self.method}_ratio"
-        compare = getattr(fuzz, name)
-        return {"similarity": compare(self._folded(found), self._folded(gold)) / 100}
-
-    def _folded(self, text: str) -> str:
-        return " ".join((text if self.case else text.casefold()).split())
+        return {"similarity": getattr(fuzz, name)(found, gold) / 100}
 
 
 def token_f1(*, threshold: float = 1.0, extract: Extraction = "whole") -> Similar:
     """F1 over words between the answer and ``row["answer"]``, or the best of a list, as in SQuAD.
 
     The normalisation is that of SQuAD's evaluation script (Rajpurkar et al., arXiv 1606.05250):
-    lower case, no ASCII punctuation, no ``a``, ``an``, ``the``. The part ``exact_match`` is 1 where
+    lower case, no ASCII punctuation, no ``a``, ``an``, ``the``, so ``-5`` is ``5`` and ``1.5`` is
+    ``15``: not for numbers. The part ``exact_match`` is 1 where
     the normalised texts are the same. A reference without words (``A``) must occur as it is.
 
     Args:
@@ -148,21 +172,30 @@ def token_f1(*, threshold: float = 1.0, extract: Extraction = "whole") -> Simila
     Raises:
         VerifierError: An unknown extract, or a threshold outside 0..1.
     """
-    _check("f1", "", "", ("",), threshold)
-    extraction(extract)
-    return Similar(_squad, _linear, threshold, extract)
+    _check("f1", threshold, extract)
+    return Similar(_Squad(), threshold, extract)
 
 
-def _linear(text: str) -> int:
-    """F1 counts words: its cost is linear, and no product bounds it."""
-    return 0
+class _Read(NamedTuple):
+    items: list[Any]
+    counts: Counter[Any]
+    text: str
 
 
-def _squad(found: str, gold: str) -> dict[str, float]:
-    left, right = squad_words(found), squad_words(gold)
-    if not right:  # "A" and "!" have no words: any text without words would be the same
-        left, right = [found.casefold()], [gold.casefold()]
-    return {"f1": overlap(left, right).f, "exact_match": float(left == right)}
+class _Squad:
+    def read(self, text: str) -> _Read:
+        words = squad_words(text)
+        return _Read(words, Counter(words), text.casefold())
+
+    def size(self, read: _Read) -> int:
+        return 0
+
+    def compare(self, found: _Read, gold: _Read) -> dict[str, float]:
+        if not gold.items:  # "A" and "!" have no words: any text without words would be the same
+            same = float(found.text == gold.text)
+            return {"f1": same, "exact_match": same}
+        same = float(found.items == gold.items)
+        return {"f1": overlap(found.counts, gold.counts).f, "exact_match": same}
 
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -190,23 +223,31 @@ def rouge(
     Raises:
         VerifierError: An unknown metric or extract, or a threshold outside 0..1.
     """
-    _check("rouge", "metric", metric, get_args(Metric), threshold)
-    extraction(extract)
-    size = _word_count if metric == "rougeL" else _linear
-    return Similar(_Rouge(metric), size, threshold, extract)
+    check_one_of("rouge", "metric", metric, get_args(Metric))
+    _check("rouge", threshold, extract)
+    return Similar(_Rouge(metric), threshold, extract)
 
 
 @dataclass(frozen=True)
 class _Rouge:
     metric: Metric
 
-    def __call__(self, found: str, gold: str) -> dict[str, float]:
-        left, right = rouge_words(found), rouge_words(gold)
+    def read(self, text: str) -> _Read:
+        items: list[Any] = rouge_words(text)
         if self.metric == "rougeL":
-            result = _overlap(common_subsequence(left, right), len(left), len(right))
+            return _Read(items, Counter(), "")
+        items = _ngrams(items, int(self.metric[-1]))
+        return _Read(items, Counter(items), "")
+
+    def size(self, read: _Read) -> int:
+        return len(read.items) if self.metric == "rougeL" else 0
+
+    def compare(self, found: _Read, gold: _Read) -> dict[str, float]:
+        if self.metric == "rougeL":
+            common = common_subsequence(found.items, gold.items)
+            result = _overlap(common, len(found.items), len(gold.items))
         else:
-            n = int(self.metric[-1])
-            result = overlap(_ngrams(left, n), _ngrams(right, n))
+            result = overlap(found.counts, gold.counts)
         return {self.metric: result.f, "precision": result.precision, "recall": result.recall}
 
 
@@ -218,18 +259,14 @@ def rouge_words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def _word_count(text: str) -> int:
-    return len(rouge_words(text))
-
-
 def _ngrams(words: Sequence[str], n: int) -> list[Any]:
     return list(zip(*(words[i:] for i in range(n)), strict=False))
 
 
-def overlap(found: Sequence[Any], gold: Sequence[Any]) -> Overlap:
-    """How many items two multisets share, as shares of each."""
-    common = (Counter(found) & Counter(gold)).total()
-    return _overlap(common, len(found), len(gold))
+def overlap(found: Counter[Any], gold: Counter[Any]) -> Overlap:
+    """How many items two multisets share, as shares of each; time is that of ``gold``'s items."""
+    common = sum(min(count, found[item]) for item, count in gold.items())
+    return _overlap(common, found.total(), gold.total())
 
 
 def _overlap(common: int, found: int, gold: int) -> Overlap:
@@ -252,16 +289,13 @@ def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
     full = (1 << len(left)) - 1
     unmatched = full
     for item in right:
-        matches = unmatched & places.get(item, 0)
+        if item not in places:
+            continue
+        matches = unmatched & places[item]
         unmatched = (unmatched + matches | unmatched - matches) & full
     return len(left) - unmatched.bit_count()
 
 
-def _check(name: str, option: str, value: str, known: Sequence[str], threshold: object) -> None:
-    if value not in known:
-        close = difflib.get_close_matches(str(value), known, 1)
-        meant = f" (did you mean {close[0]}?)" if close else ""
-        raise VerifierError(f"{name}: unknown {option} {value!r}{meant}; one of {', '.join(known)}")
-    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-    if not is_number or not 0 < threshold <= 1:  # type: ignore[operator]
-        raise VerifierError(f"{name}: threshold must be above 0 and at most 1, not {threshold!r}")
+def _check(name: str, threshold: object, extract: str) -> None:
+    check_number(name, "threshold", threshold, most=1, above=True)
+    extraction(extract, name)

@@ -74,6 +74,8 @@ def parse_answer(text: str) -> Node:
     return node
 
 
+_RUN_TOGETHER = {"ms": ("m", "s"), "kmh": ("km", "h"), "kph": ("km", "h"), "Nm": ("N", "m")}
+"""Products of units whose last one has a negative exponent: ``9.8 ms^{-2}``."""
 _INFIX = {"over": 5, "choose": 5, "end": 0}
 
 
@@ -213,11 +215,19 @@ class _Parser(FunctionParser):
             if self._peek_value() == "^":
                 self._position += 1
                 exponent = _integer(self._expression(79)) or 1
+            if exponent < 0 and word in _RUN_TOGETHER:
+                words.extend((first, 1) for first in _RUN_TOGETHER[word][:-1])
+                word = _RUN_TOGETHER[word][-1]
             if word.casefold() in units.MULTIPLIERS and not words:
                 left = product(left, num(units.MULTIPLIERS[word.casefold()]))
             else:
                 words.append((word, exponent))
-        return Node("unit", (left,), units.phrase(words)) if words else left
+        if not words:
+            return left
+        unit = units.phrase(words)
+        if left.op == "unit" and unit.startswith("?"):  # "15 % increase"
+            return left
+        return Node("unit", (left,), unit)
 
     def _over(self, left: Node, command: str) -> Node:
         self._position += 1
@@ -330,6 +340,8 @@ class _Parser(FunctionParser):
         closing = self._next().value
         if closing not in CLOSING[opening] or not closing:
             raise UnparsableError(f"{opening!r} is not closed")
+        if node.op == "list" and node.value == "or" and opening in "([":
+            return node
         items = node.args if node.op == "list" else (node,)
         if opening == "{{":
             return Node("set", items)

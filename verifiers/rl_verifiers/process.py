@@ -7,13 +7,16 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from rl_verifiers.arithmetic import equations
+from rl_verifiers.arithmetic import Equation, equations
 from rl_verifiers.expressions import OverLimitError
+from rl_verifiers.option_checks import check_flags, check_number, check_one_of
+from rl_verifiers.registry import names
 from rl_verifiers.runner import is_bounded, score_one, score_sync
-from rl_verifiers.score import Row, Score, Verifier, VerifierError
+from rl_verifiers.score import Row, Score, Verifier
+from rl_verifiers.shown import shown
 from rl_verifiers.targets import built
 
 MAX_STEPS = 1_000
@@ -36,8 +39,9 @@ def steps_of(completion: str, split: Split) -> list[str]:
     Args:
         completion: The text; its ``<think>`` tags are white space.
         split: ``paragraph`` cuts at blank lines, ``line`` at every line, ``step`` where a line
-            begins with "Step 1" (what comes before the first is a step, too), ``tag`` takes the
-            insides of ``<step>...</step>``.
+            begins with "Step 1" (what comes before the first is a step, too), ``tag`` takes what
+            follows each ``<step>``, up to ``</step>``, the next ``<step>`` or the end: a step that
+            is not closed is a step.
     """
     text = re.sub(r"</?think>", "\n\n", completion)
     if split == "paragraph":
@@ -56,12 +60,10 @@ def _tagged(text: str) -> list[str]:
     pieces: list[str] = []
     start: int | None = None
     for match in _TAG.finditer(text):
-        if not match[1]:
-            start = match.end()
-        elif start is not None:
+        if start is not None:
             pieces.append(text[start : match.start()])
-            start = None
-    return pieces
+        start = None if match[1] else match.end()
+    return pieces if start is None else [*pieces, text[start:]]
 
 
 def aggregated(values: Sequence[float], how: Aggregate) -> float:
@@ -116,10 +118,20 @@ class Steps:
         elif self.source == "labels":
             scores = _labelled(row.get("step_labels"), len(steps))
         else:
-            scores = _calculated(steps)
-        if isinstance(scores, Score):
-            return scores
-        return self._joined(scores)
+            return self._calculated(steps)
+        return scores if isinstance(scores, Score) else self._joined(scores)
+
+    def _calculated(self, steps: Sequence[str]) -> Score:
+        try:
+            found = [list(equations(step)) for step in steps]
+        except OverLimitError as error:
+            return Score.wrong(str(error), status="over_limit")
+        counted = [index for index, each in enumerate(found) if each]
+        if not counted:
+            return Score.wrong("no arithmetic to check", status="no_answer")
+        score = self._joined([_share_that_holds(each) for each in found], counted)
+        total = float(sum(map(len, found)))
+        return replace(score, parts={**score.parts, "equations": total})
 
     async def _verified(self, steps: Sequence[str], row: Row) -> list[Score] | Score:
         assert self.verifier is not None
@@ -135,9 +147,11 @@ class Steps:
             scores.append(score)
         return scores
 
-    def _joined(self, scores: Sequence[Score]) -> Score:
+    def _joined(self, scores: Sequence[Score], counted: Sequence[int] | None = None) -> Score:
+        """One score of the steps', of those ``counted`` where that is given."""
         values = [score.value for score in scores]
-        value = aggregated(values, self.aggregate)
+        kept = values if counted is None else [values[index] for index in counted]
+        value = aggregated(kept, self.aggregate)
         wrong = next((i for i, v in enumerate(values) if v < self.threshold), -1)
         parts = {f"step_{i}": v for i, v in enumerate(values[:SHOWN_STEPS])}
         parts["first_wrong_step"] = float(wrong)
@@ -160,15 +174,18 @@ def process_steps(
 ) -> Steps:
     """Every step of the completion is right: by its arithmetic, by labels, or by a verifier.
 
-    The parts are ``step_0``, ``step_1``, ... and ``first_wrong_step`` (from 0; -1 for none). That
-    the steps hold does not make an answer right, nor much of one: combine it with a verifier of the
-    answer, as in ``gate(make("math"), make("steps"))``.
+    The parts are ``step_0``, ``step_1``, ..., ``first_wrong_step`` (from 0; -1 for none) and, for
+    arithmetic, ``equations``, their number. That the steps hold does not make an answer right, nor
+    much of one (``1 + 1 = 2`` is a step that holds): combine it with a verifier of the answer, as
+    in ``gate(make("math"), make("steps"))``.
 
     Args:
         verifier: ``arithmetic``: the share of the equations between numbers in a step that hold
-            (:func:`rl_verifiers.arithmetic.equations`), 1 for a step without any; a completion
-            without any has no answer. ``labels``: the row's column ``step_labels``, for each step a
-            number within 0..1, a boolean, ``+`` or ``-``. Else a verifier, or the name or
+            (:func:`rl_verifiers.arithmetic.equations`); a step without any shows 1 and is left out
+            of the aggregate, and a completion without any has no answer. ``labels``: the row's
+            column ``step_labels``, for each step a number within 0..1, a boolean, ``+`` or ``-``;
+            the text is not looked at, so they fit the recorded completion only that they were made
+            for, and no new one. Else a verifier, or the name or
             ``{"name": ..., **options}`` of one, that scores every step as if it were a completion.
         split: Where steps end: see :func:`steps_of`.
         aggregate: ``min``, ``product``, ``mean`` or ``last`` of the steps' values.
@@ -176,13 +193,15 @@ def process_steps(
         threshold: The value that passes, and below which a step is wrong.
 
     Raises:
-        VerifierError: An unknown verifier, split or aggregate.
+        VerifierError: An unknown verifier, split or aggregate, a threshold that is not above 0 and
+            at most 1, or ``so_far`` that is no boolean.
     """
-    given = {"split": (split, Split), "aggregate": (aggregate, Aggregate)}
-    for name, (value, kind) in given.items():
-        if value not in get_args(kind):
-            known = ", ".join(get_args(kind))
-            raise VerifierError(f"steps: unknown {name} {value!r}; one of {known}")
+    check_one_of("steps", "split", split, get_args(Split))
+    check_one_of("steps", "aggregate", aggregate, get_args(Aggregate))
+    check_flags("steps", so_far=so_far)
+    check_number("steps", "threshold", threshold, most=1, above=True)
+    if isinstance(verifier, str):
+        check_one_of("steps", "verifier", verifier, (*get_args(Source), *names()))
     source: Source | None = None
     if verifier == "arithmetic":
         source = "arithmetic"
@@ -192,33 +211,24 @@ def process_steps(
     return Steps(source, inner, split, aggregate, so_far, threshold)
 
 
-def _calculated(steps: Sequence[str]) -> list[Score] | Score:
-    scores: list[Score] = []
-    total = 0
-    try:
-        for step in steps:
-            found = list(equations(step))
-            total += len(found)
-            bad = [equation.text for equation in found if not equation.holds]
-            share = 1.0 - len(bad) / len(found) if found else 1.0
-            reason = f"{bad[0]:.80} does not hold" if bad else ""
-            scores.append(Score(share, not bad, "wrong" if bad else "correct", reason))
-    except OverLimitError as error:
-        return Score.wrong(str(error), status="over_limit")
-    return scores if total else Score.wrong("no arithmetic to check", status="no_answer")
+def _share_that_holds(found: Sequence[Equation]) -> Score:
+    bad = [equation.text for equation in found if not equation.holds]
+    share = 1.0 - len(bad) / len(found) if found else 1.0
+    reason = f"{bad[0]:.80} does not hold" if bad else ""
+    return Score(share, not bad, "wrong" if bad else "correct", reason)
 
 
 def _labelled(labels: Any, count: int) -> list[Score] | Score:
     try:
         labels = json.loads(labels) if isinstance(labels, str) else labels
-    except ValueError:
-        labels = None
+    except (ValueError, RecursionError):
+        return Score.wrong(f"unusable step_labels {shown(labels)}", status="bad_reference")
     if not isinstance(labels, list | tuple) or not labels:
-        return Score.wrong(f"unusable step_labels {labels!r:.80}", status="bad_reference")
+        return Score.wrong(f"unusable step_labels {shown(labels)}", status="bad_reference")
     values = [_label(label) for label in labels]
     if None in values:
         bad = labels[values.index(None)]
-        return Score.wrong(f"step_labels: {bad!r:.40} is no label", status="bad_reference")
+        return Score.wrong(f"step_labels: {shown(bad, 40)} is no label", status="bad_reference")
     if len(values) != count:
         return Score.wrong(f"{len(values)} step_labels but {count} steps", status="bad_reference")
     return [

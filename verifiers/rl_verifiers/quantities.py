@@ -43,8 +43,9 @@ _WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "*
 
 _PLAIN = re.compile(r"-?[0-9]{1,300}(?:\.[0-9]{1,300})?")
 _SINGLE_BACKSLASH = re.compile(r"(?<!\\)\\(?!\\)")
+_ESCAPED = re.compile(r"\\\\(?:[a-zA-Z]{2}|[{}%$)\]!,;:])")
 _TIGHT = re.compile(r"\\!\s*")
-_SPACED = re.compile(r"-?\d{1,3}(?: \d{3})+")
+_SPACED = re.compile(r"-?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _GROUPED = re.compile(r"(?<=\d)(?:\\[,;: ]|~|_|')(?=\d{3}(?!\d))")
 _PUNCTUATION = re.compile(
     r"(?<=\d)\s?(?:\\(?:text|math(?:bin|ord|punct|rel))\s?)?\{\s?([.,:])\s?\}\s?(?=\d)"
@@ -75,7 +76,7 @@ def normalised(text: str) -> str:
         text = latinised(text)
     if "&" in text:
         text = without_entities(text)
-    if "\\\\" in text and not _SINGLE_BACKSLASH.search(text):
+    if "\\\\" in text and _ESCAPED.search(text) and not _SINGLE_BACKSLASH.search(text):
         text = text.replace("\\\\", "\\")  # escaped once too often, as by a JSON writer
     text = without_label(text.strip())
     if "\\" in text or "$" in text:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal, get_args
 
 from rl_verifiers import extract
+from rl_verifiers.option_checks import check_flags, check_one_of, check_whole
 from rl_verifiers.quotes_sources import Source, folded_source, named_source, sources_of
 from rl_verifiers.quotes_syntax import Citation, Syntax, find_citations
 from rl_verifiers.quotes_text import (
@@ -23,6 +25,7 @@ from rl_verifiers.score import Row, Score, VerifierError
 
 Problem = Literal[
     "",
+    "malformed",
     "no_citation",
     "unknown_source",
     "too_short",
@@ -84,6 +87,7 @@ class QuoteFinding:
 
 
 _WORDS: Mapping[Problem, str] = {
+    "malformed": "is opened as a quote, but not well formed or never closed",
     "no_citation": "cites no source",
     "unknown_source": "cites {}, which is no source",
     "too_short": "has {} words, too few for evidence",
@@ -144,6 +148,8 @@ class Quotes:
 
     def _found(self, citation: Citation, sources: Sequence[Source]) -> QuoteFinding:
         finding = QuoteFinding(citation.text[:2000], citation.cited, "not_found")
+        if citation.malformed:
+            return replace(finding, problem="malformed")
         if len(citation.text) > self.max_quote_chars:
             return replace(finding, problem="too_long", detail=str(len(citation.text)))
         words = word_count(citation.text)
@@ -168,16 +174,10 @@ class Quotes:
         if first is not None:
             places, fragments, edits = [first], [wanted], 0
         else:
-            plain, brackets = _BRACKETED_LETTER.subn(r"\1", wanted)
-            fragments = [part.strip(_EDGE) for part in _ELISION.split(plain)]
-            fragments = [part for part in fragments if part]
-            edits = brackets + len(fragments) - 1
-            if not _may_be_elided(fragments, edits):
+            edited = self._edited(wanted, folded.text)
+            if edited is None:
                 return finding
-            found = chain(fragments, folded.text, self.max_gap, _MAX_OCCURRENCES)
-            if found is None:
-                return finding
-            places = found
+            places, fragments, edits = edited
         ends = [place + len(part) for place, part in zip(places, fragments, strict=True)]
         pairs = zip(places, ends, strict=True)
         spans = tuple(folded.span(start, end) for start, end in pairs)
@@ -193,6 +193,26 @@ class Quotes:
             spans=spans,
             edits=edits,
         )
+
+    def _edited(self, wanted: str, text: str) -> tuple[list[int], list[str], int] | None:
+        """Where a quote's pieces stand, elisions and bracketed capitals undone, and their number.
+
+        Where case counts, a letter in brackets still stands for either case.
+        """
+        letters = len(_BRACKETED_LETTER.findall(wanted))
+        cases: list[Callable[[str], str]]
+        cases = [str.lower, str.upper] if self.case and letters <= MAX_ELISIONS else [str]
+        for turns in product(cases, repeat=letters):
+            plain = _unbracketed(wanted, turns)
+            fragments = [part.strip(_EDGE) for part in _ELISION.split(plain)]
+            fragments = [part for part in fragments if part]
+            edits = letters + len(fragments) - 1
+            if not _may_be_elided(fragments, edits):
+                return None
+            found = chain(fragments, text, self.max_gap, _MAX_OCCURRENCES)
+            if found is not None:
+                return found, fragments, edits
+        return None
 
     def _left_out(self, text: str, places: Sequence[int], ends: Sequence[int]) -> str | None:
         """The negation that a quote drops: right before it, or in an elision."""
@@ -256,8 +276,9 @@ def quotes_verifier(
     Quote and source are compared with typography folded (quotation marks, dashes, white space,
     ligatures and the rest of Unicode's compatibility forms, soft hyphens; case unless ``case``),
     as whole words. A full stop, comma or the like at a quote's ends does not count, ``[T]he`` may
-    stand for ``the``, and ``...`` or ``[...]`` leaves out at most ``max_gap`` characters, at most
-    three times. Any other change makes a quote invented.
+    stand for ``the`` (also with ``case``), and ``...`` or ``[...]`` leaves out at most ``max_gap``
+    characters, at most three times. Any other change makes a quote invented. A quote that is
+    opened, but is not well formed or never closed, is unsupported.
 
     The status is ``no_answer`` without quotes. Parts: ``n_quotes``, ``supported`` (their share),
     ``copied`` (the largest share of a source that is quoted, of sources over 1,000 characters),
@@ -282,16 +303,12 @@ def quotes_verifier(
         VerifierError: An option that is not one of these.
     """
     find_citations("", syntax)
-    if reward not in get_args(Reward):
-        raise VerifierError(f"quotes: reward is {reward!r:.40}; it must be one of all, fraction")
-    counts = {"min_quotes": min_quotes, "min_words": min_words}
-    counts |= {"max_quote_chars": max_quote_chars, "max_gap": max_gap}
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < (name != "max_gap"):
-            raise VerifierError(
-                f"quotes: {name} is {value!r:.40}; it must be a whole number from 1"
-            )
-    if isinstance(max_share, bool) or not isinstance(max_share, int | float) or max_share <= 0:
+    check_one_of("quotes", "reward", reward, get_args(Reward))
+    check_whole("quotes", min_quotes=min_quotes, min_words=min_words)
+    check_whole("quotes", max_quote_chars=max_quote_chars)
+    check_whole("quotes", 0, max_gap=max_gap)
+    check_flags("quotes", case=case, negations=negations)
+    if isinstance(max_share, bool) or not isinstance(max_share, int | float) or not max_share > 0:
         raise VerifierError(f"quotes: max_share is {max_share!r:.40}; it must be a number above 0")
     return Quotes(
         syntax,
@@ -304,6 +321,12 @@ def quotes_verifier(
         case,
         negations,
     )
+
+
+def _unbracketed(quote: str, turns: Sequence[Callable[[str], str]]) -> str:
+    """A quote whose letters in brackets are turned, each by one of ``turns``, and set free."""
+    left = iter(turns)
+    return _BRACKETED_LETTER.sub(lambda found: next(left)(found[1]), quote)
 
 
 def _unsupported(

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rl_verifiers.score import VerifierError
+from rl_verifiers.option_checks import check_one_of
 
 Syntax = Literal["tag", "gophercite", "markdown", "inline"]
 
-_OPENING = re.compile(r"<quote\b([^<>]{0,300})>", re.IGNORECASE)
-_CLOSING = re.compile(r"</quote\s{0,9}>", re.IGNORECASE)
-_SOURCE = re.compile(
-    r"""\bsource\s{0,9}=\s{0,9}(?:"([^"]*)"|'([^']*)'|([^\s"']+))""", re.IGNORECASE
+_TAG = re.compile(
+    r"(?P<opens><quote\b)(?:(?P<attributes>[^<>]{0,300})>)?|</quote\s{0,9}>", re.IGNORECASE
 )
+_ATTRIBUTE = re.compile(r"""([^\s=\"']{1,100})\s{0,9}=\s{0,9}(?:"([^"]*)"|'([^']*)'|([^\s"']+))""")
 _IDS = r"((?:\[[^\[\]\n]{1,100}\]\s?){1,5})"
 _AFTER_INLINE = re.compile(rf"[.,;:!?]{{0,2}}\s{{0,2}}\(?{_IDS}")
 _AT_END = re.compile(rf"\s{{0,9}}(?:\(|[-—–]{{1,2}}\s?)?{_IDS}[.)]?\s{{0,99}}\Z")
@@ -23,6 +22,7 @@ _NEXT_LINE = re.compile(rf"\s{{0,9}}(?:[-—–]{{1,2}}|\(|[Ss]ource:?)?\s{{0,3}
 _QUOTED = re.compile(r"[\"“”]")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 _LONGEST_END = 700
+_SHOWN_OF_MALFORMED = 300
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,14 @@ class Citation:
         text: The words that are said to be another's.
         cited: The ids or titles named as their source; empty if none is.
         claim: GopherCite's claim that it is to support; else empty.
+        malformed: Whether it is opened but not as the syntax has it, or never closed: its words are
+            then those after it, and it supports nothing.
     """
 
     text: str
     cited: tuple[str, ...]
     claim: str = ""
+    malformed: bool = False
 
 
 def find_citations(text: str, syntax: Syntax) -> Iterator[Citation]:
@@ -46,32 +49,39 @@ def find_citations(text: str, syntax: Syntax) -> Iterator[Citation]:
     Raises:
         VerifierError: There is no such syntax.
     """
-    if syntax not in _SYNTAXES:
-        raise VerifierError(
-            f"quotes: syntax is {syntax!r:.40}; it must be one of {', '.join(_SYNTAXES)}"
-        )
+    check_one_of("quotes", "syntax", syntax, _SYNTAXES)
     return _SYNTAXES[syntax](text)
 
 
 def _tags(text: str) -> Iterator[Citation]:
-    position = 0
-    while opening := _OPENING.search(text, position):
-        closing = _CLOSING.search(text, opening.end())
-        if closing is None:
-            return
-        source = _SOURCE.search(opening[1])
-        cited = (
-            next((group for group in source.groups() if group is not None), "") if source else ""
-        )
-        nested = text.rfind("<quote", opening.end(), closing.start())
-        if nested >= 0:  # what was opened before it never closes
-            position = nested
-            if _OPENING.match(text, nested):
-                continue
-        yield Citation(
-            text[opening.end() : closing.start()], (cited.strip(),) if cited.strip() else ()
-        )
-        position = closing.end()
+    opened: re.Match[str] | None = None
+    for tag in _TAG.finditer(text):
+        if not tag["opens"]:
+            if opened is not None:
+                cited = _source(opened["attributes"])
+                yield Citation(text[opened.end() : tag.start()], (cited,) if cited else ())
+            opened = None
+            continue
+        if opened is not None:
+            yield _malformed(text, opened.start())
+        opened = tag
+        if tag["attributes"] is None or tag["attributes"].endswith("/"):
+            yield _malformed(text, tag.start())
+            opened = None
+    if opened is not None:
+        yield _malformed(text, opened.start())
+
+
+def _malformed(text: str, start: int) -> Citation:
+    return Citation(text[start : start + _SHOWN_OF_MALFORMED], (), malformed=True)
+
+
+def _source(attributes: str) -> str:
+    """The value of the attribute ``source``; empty without one."""
+    for name, *values in _ATTRIBUTE.findall(attributes):
+        if name.lower() == "source":
+            return "".join(values).strip()
+    return ""
 
 
 def _gophercite(text: str) -> Iterator[Citation]:
@@ -82,6 +92,8 @@ def _gophercite(text: str) -> Iterator[Citation]:
         for mark in (">%(", ")%[", "]%"):
             places.append(text.find(mark, places[-1] + 2))
             if places[-1] < 0:
+                if len(places) > 2:  # the claim is there, so this was to be a citation
+                    yield _malformed(text, position)
                 return
         claim = text[places[0] + 2 : places[1]].strip()
         title = text[places[1] + 3 : places[2]].strip()

@@ -7,6 +7,7 @@ from array import array
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from rl_verifiers.option_checks import check_number, check_one_of, check_whole
 from rl_verifiers.score import Row, Score, VerifierError
 
 Unit = Literal["words", "characters"]
@@ -16,6 +17,7 @@ LOOP_TAIL = 100_000
 LEAST_LOOP = 200
 """Characters that a loop must be long, so that a line of dashes is none."""
 LEAST_ROUNDS = 4
+MAX_N = 100
 
 
 def ngram_repetition(text: str, n: int, *, unit: Unit = "words") -> float:
@@ -33,12 +35,18 @@ def ngram_repetition(text: str, n: int, *, unit: Unit = "words") -> float:
         0 for a text of fewer than ``n`` units.
     """
     words = text.lower().split()
-    units = words if unit == "words" else list("".join(words))
-    total = len(units) - n + 1
+    if unit == "words":
+        numbers: dict[str, int] = {}
+        packed = array("I", (numbers.setdefault(word, len(numbers)) for word in words)).tobytes()
+        size = array("I").itemsize
+    else:
+        packed, size = "".join(words).encode("utf-32-le", "surrogatepass"), 4
+    total = len(packed) // size - n + 1
     if total < 1:
         return 0.0
-    ngrams = zip(*(units[i:] for i in range(n)), strict=False)
-    return 1.0 - len(set(map(hash, ngrams))) / total  # hashes, for a million tuples are large
+    starts = range(0, total * size, size)
+    # Hashes of slices: a million tuples of a hundred words each are large, and slow to make.
+    return 1.0 - len({hash(packed[start : start + n * size]) for start in starts}) / total
 
 
 def loop_at_end(text: str) -> tuple[int, int]:
@@ -121,7 +129,7 @@ def repetition_penalty(
 
     Args:
         n: The length of an n-gram.
-        max_penalty: What is taken off for nothing but repetition.
+        max_penalty: What is taken off for nothing but repetition; 0 or more, for it is subtracted.
         max_share: The share of repeated n-grams up to which a completion passes; one that ends in
             a loop never does.
         unit: What n-grams are made of: ``words``, or ``characters`` for text without spaces.
@@ -129,15 +137,10 @@ def repetition_penalty(
     Raises:
         VerifierError: An unknown unit, or a number out of range.
     """
-    if unit not in get_args(Unit):
-        raise VerifierError(
-            f"repetition: unknown unit {unit!r}; one of {', '.join(get_args(Unit))}"
-        )
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 100:
-        raise VerifierError(f"repetition: n must be a whole number from 1 to 100, not {n!r}")
-    if max_penalty < 0 or not 0 <= max_share <= 1:
-        raise VerifierError(
-            "repetition: max_penalty must be at least 0 (it is subtracted) and max_share within "
-            f"0..1, not {max_penalty!r} and {max_share!r}"
-        )
+    check_one_of("repetition", "unit", unit, get_args(Unit))
+    check_whole("repetition", n=n)
+    if n > MAX_N:
+        raise VerifierError(f"repetition: n is {n}; it must be a whole number from 1 to {MAX_N}")
+    check_number("repetition", "max_penalty", max_penalty)
+    check_number("repetition", "max_share", max_share, most=1)
     return Repetition(n, float(max_penalty), float(max_share), unit)

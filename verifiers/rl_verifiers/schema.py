@@ -16,11 +16,21 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any, NamedTuple, get_args
 
 from rl_verifiers.documents import DocumentError, Form, document, source_of
+from rl_verifiers.option_checks import check_flags
+from rl_verifiers.schema_references import (
+    SchemaProblemError,
+    check_references,
+    equals_schema,
+    objects,
+    printable,
+)
 from rl_verifiers.score import Row, Score, VerifierError
+from rl_verifiers.shown import shown
 from rl_verifiers.workers import WorkerError, failure_score, inside_worker, shared_pool
 
 MAX_SCHEMA_CHARACTERS = 200_000
@@ -32,11 +42,6 @@ CPU_SECONDS = 3.0
 _REASONS, _ANSWER_CHARACTERS = 3, 4_000
 _WORK = {"pattern", "patternProperties", "$ref", "$dynamicRef", "$recursiveRef", "uniqueItems"}
 _WORK |= {"unevaluatedProperties", "unevaluatedItems"}
-_DATA = ("enum", "const", "default", "examples")
-
-
-class SchemaProblemError(ValueError):
-    """The schema itself cannot be used; the message says why."""
 
 
 class Compiled(NamedTuple):
@@ -83,7 +88,7 @@ class JsonSchema:
 
     def _inline(self, completion: str, row: Row) -> Score | _Task:
         try:
-            schema = schema_text(_wanted(row)) if self.schema is None else self.schema
+            schema = _wanted(row) if self.schema is None else self.schema
             compiled = compile_schema(schema)
         except SchemaProblemError as error:
             return Score.wrong(str(error), status="bad_reference")
@@ -124,11 +129,12 @@ def json_schema(
 
     Draft 2020-12 unless ``$schema`` names another. The document is the last JSON value, or the last
     fence or all the text for the other forms, after any thinking. References are followed inside
-    the schema only: nothing is ever fetched. The reason names the first violations by JSON path.
+    the schema only: nothing is ever fetched. The reason names the first violations by JSON path. A
+    document that repeats the schema is wrong.
 
     Args:
         schema: The schema, or its JSON text; None takes it from the row's column ``schema``, else
-            ``answer``.
+            ``answer``, which must then have a keyword of JSON Schema.
         format: How the document is written. YAML with aliases is not read; CSV has a header line
             and is validated as an array of objects.
         strict: The whole completion is the document; in JSON no key may occur twice.
@@ -142,6 +148,7 @@ def json_schema(
         raise VerifierError(
             f"json_schema: unknown format {format!r}{meant}; one of {', '.join(get_args(Form))}"
         )
+    check_flags("json_schema", strict=strict)
     _library()
     text = None
     try:
@@ -170,38 +177,64 @@ def schema_text(schema: object) -> str:
         raise
     except (ValueError, TypeError, RecursionError):
         pass
-    raise SchemaProblemError(f"not a JSON Schema: {schema!r:.80}")
+    raise SchemaProblemError(f"not a JSON Schema: {shown(schema)}")
 
 
 @lru_cache(maxsize=256)
 def compile_schema(text: str) -> Compiled:
-    """Check a schema given as JSON text.
+    """Check a schema given as JSON text, in time that its length bounds.
 
     Raises:
         SchemaProblemError: It breaks its meta-schema, has a reference that leads nowhere inside it,
-            or refers to itself without end.
+            or references that unfold without bound.
     """
-    from jsonschema import validators  # noqa: PLC0415 - imported when first needed
-    from jsonschema.exceptions import SchemaError  # noqa: PLC0415
+    from jsonschema.exceptions import SchemaError  # noqa: PLC0415 - imported when first needed
     from jsonschema_specifications import REGISTRY  # noqa: PLC0415
 
     schema = json.loads(text)
-    kind = validators.validator_for(schema, default=validators.Draft202012Validator)
     try:
+        kind = _kind(schema)
         kind.check_schema(schema)
         # This registry has no way to retrieve anything; the default one would ask the network.
         validator = kind(schema, registry=REGISTRY, format_checker=_formats())
-        nodes = list(_schemas(schema))
-        _check_references(validator, nodes)
-        next(validator.iter_errors(None), None)
+        check_references(validator)
+        is_cheap = all(_WORK.isdisjoint(node) for node in objects(schema))
+        if is_cheap:
+            next(validator.iter_errors(None), None)
     except SchemaError as error:
         raise SchemaProblemError(
             printable(f"bad schema at {error.json_path}: {error.message:.120}")
         ) from None
     except RecursionError:
-        raise SchemaProblemError("the schema refers to itself without end") from None
-    is_cheap = all(_WORK.isdisjoint(node) for node in nodes)
+        raise SchemaProblemError("the schema nests too deeply") from None
     return Compiled(validator, _size(schema), is_cheap)
+
+
+def _kind(schema: Any) -> Any:
+    """The validator's class for a schema, decimals counted as they are written."""
+    from jsonschema import validators  # noqa: PLC0415 - as above
+
+    draft = schema.get("$schema", "") if isinstance(schema, dict) else ""
+    if not isinstance(draft, str):
+        raise SchemaProblemError(f"bad schema at $['$schema']: {shown(draft)} is not a text")
+    return _exact(validators.validator_for(schema, default=validators.Draft202012Validator))
+
+
+@cache
+def _exact(kind: Any) -> Any:
+    from jsonschema import validators  # noqa: PLC0415 - as above
+
+    return validators.extend(kind, {"multipleOf": _multiple_of})
+
+
+def _multiple_of(validator: Any, unit: Any, value: Any, schema: Any) -> Iterator[Any]:
+    """``0.3`` is a multiple of ``0.1``, as it is not between floats."""
+    from jsonschema.exceptions import ValidationError  # noqa: PLC0415 - as above
+
+    if validator.is_type(value, "number"):
+        exact = [Fraction(repr(n)) if isinstance(n, float) else Fraction(n) for n in (value, unit)]
+        if (exact[0] / exact[1]).denominator != 1:
+            yield ValidationError(f"{value!r} is not a multiple of {unit!r}")
 
 
 def is_cheap(compiled: Compiled, value: Any) -> bool:
@@ -225,10 +258,23 @@ def violations(value: Any, compiled: Compiled, *, most: int = _REASONS) -> list[
         raise SchemaProblemError(printable(f"reference {error.ref!r:.80} leads nowhere")) from None
     except re.error as error:
         raise SchemaProblemError(f"a pattern of the schema does not compile: {error}") from None
-    except (RecursionError, OverflowError, ValueError) as error:
+    except RecursionError:
+        if _is_endless(compiled):
+            raise SchemaProblemError("the schema refers to itself without end") from None
+        raise DocumentError("too large to validate (RecursionError)", "over_limit") from None
+    except (OverflowError, ValueError) as error:
         raise DocumentError(
             f"too large to validate ({type(error).__name__})", "over_limit"
         ) from None
+
+
+def _is_endless(compiled: Compiled) -> bool:
+    """Whether the schema refers to itself whatever the value is."""
+    try:
+        next(compiled.validator.iter_errors(None), None)
+    except RecursionError:
+        return True
+    return False
 
 
 def judged(value: Any, schema: str) -> Score:
@@ -243,14 +289,11 @@ def judged(value: Any, schema: str) -> Score:
     except ValueError:  # an integer of thousands of digits, which YAML may write in hexadecimal
         return Score.wrong("a number too long", status="over_limit")
     kept = answer if len(answer) <= _ANSWER_CHARACTERS else None
+    if not found and equals_schema(answer, schema):
+        found = ["the schema itself and no document of it"]
     return (
         Score.wrong("; ".join(found), answer=kept) if found else Score.correct("valid", answer=kept)
     )
-
-
-def printable(text: str) -> str:
-    """The text on one line, lone surrogates escaped."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
 
 
 def _judge_source(task: _Task) -> Score:
@@ -265,8 +308,18 @@ def _submit(task: _Task) -> Future[Score]:
     return shared_pool().submit(_judge_source, task, cpu_s=CPU_SECONDS, wall_s=60.0)
 
 
-def _wanted(row: Row) -> object:
-    return row["schema"] if row.get("schema") is not None else row.get("answer")
+def _wanted(row: Row) -> str:
+    """The schema of a row as JSON text."""
+    if row.get("schema") is not None:
+        return schema_text(row["schema"])
+    text = schema_text(row.get("answer"))
+    schema = json.loads(text)
+    known = {"$schema", *(_kind(schema).VALIDATORS if isinstance(schema, dict) else ())}
+    if not isinstance(schema, dict) or known.isdisjoint(schema):
+        raise SchemaProblemError(
+            f"no column schema, and the answer has no keyword of JSON Schema: {text:.80}"
+        )
+    return text
 
 
 def _library() -> None:
@@ -276,37 +329,6 @@ def _library() -> None:
         raise VerifierError(
             "json_schema needs the package jsonschema: pip install jsonschema"
         ) from None
-
-
-def _schemas(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Every object of a schema that is not plain data, outermost first."""
-    waiting = [value]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            yield part
-            waiting += [item for key, item in part.items() if key not in _DATA]
-        elif isinstance(part, list):
-            waiting += part
-
-
-def _check_references(validator: Any, nodes: list[Mapping[str, Any]]) -> None:
-    """Refuse references that lead outside, as far as one can tell without data."""
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415
-    from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
-
-    if any(isinstance(node.get("$id"), str) for node in nodes):
-        return  # what a reference means depends on where it stands; it is resolved on use
-    registry = validator._registry.with_resource("", DRAFT202012.create_resource(validator.schema))
-    for node in nodes:
-        reference = node.get("$ref")
-        if isinstance(reference, str):
-            try:
-                registry.resolver("").lookup(reference)
-            except Unresolvable:
-                raise SchemaProblemError(
-                    printable(f"reference {reference!r:.80} leads nowhere in the schema")
-                ) from None
 
 
 def _size(value: Any) -> int:

@@ -30,8 +30,10 @@ def sequences(gold: Node, found: Node, comparison: Comparison) -> bool | None:
     ):
         return False
     if brackets:
-        return len(gold.args) == len(found.args) and all(
-            comparison.same(a, b) for a, b in zip(gold.args, found.args, strict=True)
+        return (
+            len(gold.args) == len(found.args)
+            and (gold.op != "tuple" or _are_coordinates(found, gold))
+            and all(comparison.same(a, b) for a, b in zip(gold.args, found.args, strict=True))
         )
     return same_collection(_distinct(gold), _distinct(found), comparison)
 
@@ -48,6 +50,19 @@ def _as_tuples(gold: Node, found: Node) -> tuple[Node, Node]:
     if gold.op == "tuple" and found.op in ("list", "set") and len(found.args) > 1:
         found = _by_name(found)
     return gold, found
+
+
+def _are_coordinates(node: Node, gold: Node) -> bool:
+    """Whether the items of ``node`` go together: no alternatives, no sets, no name twice."""
+    if node.value == "or":
+        return False
+    if any(b.op == "set" != a.op for a, b in zip(gold.args, node.args, strict=False)):
+        return False
+    if gold.args and gold.args[0].op == "rel":
+        return True
+    pairs = [named_value(item) for item in node.args]
+    names = [pair[0] for pair in pairs if pair is not None]
+    return not names or len(set(names)) == len(pairs)
 
 
 def _by_name(node: Node) -> Node:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import rl_sandboxes
-from rl_sandboxes.registry import BACKENDS
 from rl_sandboxes.types import JobError, Limits, Sandbox, SandboxError
 from rl_verifiers.code_compare import cut, shown
 from rl_verifiers.code_runs import RunError
@@ -202,7 +201,8 @@ def sql_verifier(
             "or a Sandbox"
         )
     if not isinstance(sandbox, Sandbox):
-        _check_back_end(sandbox)
+        name = sandbox if isinstance(sandbox, str) else sandbox.get("name", "local")
+        check_one_of("sql", "sandbox", name, rl_sandboxes.BACKENDS)
     if ordered is not None and not isinstance(ordered, bool):
         raise VerifierError(f"sql: ordered is {ordered!r:.40}; it must be true, false or null")
     if isinstance(tol, bool) or not isinstance(tol, int | float) or not 0 <= tol < 1:
@@ -212,12 +212,9 @@ def sql_verifier(
     if not isinstance(folder, str | os.PathLike):
         raise VerifierError(f"sql: folder is {folder!r:.40}; it must be a path")
     budget = Budget(max_steps, max_rows, 4 << 20, _limits(limits))
-    return SqlVerifier(sandbox, ordered, column_order, float(tol), os.fspath(folder), allow_empty, budget)
-
-
-def _check_back_end(spec: str | Mapping[str, Any]) -> None:
-    name = spec if isinstance(spec, str) else spec.get("name", "local")
-    check_one_of("sql", "sandbox", name, BACKENDS)
+    return SqlVerifier(
+        sandbox, ordered, column_order, float(tol), os.fspath(folder), allow_empty, budget
+    )
 
 
 def _limits(limits: Limits | Mapping[str, Any] | None) -> Limits:

@@ -31,6 +31,8 @@ MAX_DEGREE = 16
 """Product of the degrees of the roots in an algebraic number whose minimal polynomial is found."""
 MAX_OPERATIONS = 60
 """Operations in what is simplified by the identities of trigonometry."""
+MAX_NESTED_FUNCTIONS = 4
+"""Functions inside each other, roots aside: sympy's questions about them double at each level."""
 MAX_FACTORED = 2**64
 """Largest number whose logarithm is split into those of its prime factors."""
 
@@ -49,12 +51,19 @@ def vanishes(left: Node, right: Node) -> bool | None:
     try:
         if sum(1 for node in (left, right) for _ in parts(node)) > MAX_NODES:
             return None
+        if max(_nested_functions(left), _nested_functions(right)) > MAX_NESTED_FUNCTIONS:
+            return None
         difference = _converted(left) - _converted(right)
         return None if difference.has(*_UNDEFINED) else _settled(difference)
     except MemoryError:
         raise
     except Exception:  # whatever sympy stumbles over, it has settled nothing
         return None
+
+
+def _nested_functions(node: Node) -> int:
+    deepest = max(map(_nested_functions, node.args), default=0)
+    return deepest + (node.op == "func" and node.value not in ("root", "abs"))
 
 
 def _settled(difference: Any) -> bool | None:

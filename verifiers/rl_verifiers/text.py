@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from rl_verifiers import choices, extract
 from rl_verifiers.extractions import Extraction, extraction
+from rl_verifiers.option_checks import check_flags
 from rl_verifiers.options import choice_in, option_letter
 from rl_verifiers.score import Row, Score, VerifierError
+from rl_verifiers.shown import shown
 from rl_verifiers.workers import WorkerError, failure_score, inside_worker, shared_pool
 
 __all__ = [
@@ -28,12 +30,15 @@ def reference(row: Row) -> str | None:
     answer = row.get("answer")
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         return None
-    return str(answer).strip() or None
+    try:
+        return str(answer).strip() or None
+    except ValueError:  # a whole number of more digits than Python spells out
+        return None
 
 
 def bad_reference(row: Row) -> Score:
     """The score of a row whose answer cannot be used."""
-    return Score.wrong(f"unusable answer {row.get('answer')!r:.80}", status="bad_reference")
+    return Score.wrong(f"unusable answer {shown(row.get('answer'))}", status="bad_reference")
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Exact:
             return Score.wrong("no answer found", status="no_answer")
         if self._folded(found) == self._folded(wanted):
             return Score.correct(answer=found)
-        return Score.wrong(f"{found!r:.80} is not the answer", answer=found)
+        return Score.wrong(f"{shown(found)} is not the answer", answer=found)
 
     def _folded(self, text: str) -> str:
         text = unicodedata.normalize("NFC", text)
@@ -74,7 +79,8 @@ def exact(*, extract: Extraction = "whole", case: bool = True, whitespace: bool 
         whitespace: Whether white space counts; by default runs of it are one space and the ends
             are trimmed.
     """
-    extraction(extract)
+    extraction(extract, "exact")
+    check_flags("exact", case=case, whitespace=whitespace)
     return Exact(extract, case, whitespace)
 
 
@@ -109,8 +115,9 @@ class Choice:
         """The label chosen: by the text of an option where the row has them, else by its letter."""
         text = self._announced(completion) if options else None
         by_text = choices.label_of_text(text, options) if text else None
-        found = by_text or choice_in(completion, self.extract)
-        if text and found not in options:
+        last = choices.last_letter(options)
+        found = by_text or choice_in(completion, self.extract, last)
+        if text and (found is None or (len(found) == 1 and found not in options)):
             found = choices.chosen_label(text, options)
         return found
 
@@ -165,7 +172,7 @@ class Contains:
             return bad_reference(row)
         text = completion if self.case else completion.casefold()
         missing = [item for item in wanted if (item if self.case else item.casefold()) not in text]
-        return Score.wrong(f"{missing[0]!r:.80} is missing") if missing else Score.correct()
+        return Score.wrong(f"{shown(missing[0])} is missing") if missing else Score.correct()
 
 
 def contains(*, case: bool = False) -> Contains:
@@ -173,6 +180,7 @@ def contains(*, case: bool = False) -> Contains:
 
     Easily gamed by listing candidates: for filtering data rather than for training.
     """
+    check_flags("contains", case=case)
     return Contains(case)
 
 
@@ -194,11 +202,15 @@ class JsonEqual:
         if wanted is None:
             return bad_reference(row)
         try:
+            expected = _canonical(wanted)
+        except (TypeError, ValueError, RecursionError):  # a date, a Decimal, a thousand lists
+            return bad_reference(row)
+        try:
             found = extract.json_value(completion)
         except ValueError as error:
             return Score.wrong(str(error), status="no_answer")
         answer = _canonical(found)
-        if answer == _canonical(wanted):
+        if answer == expected:
             return Score.correct(answer=answer)
         return Score.wrong(f"{found!r:.80} is not the answer", answer=answer)
 
@@ -284,7 +296,7 @@ class Regex:
         answer = None if text is None else text.strip()
         if answer == wanted:
             return Score.correct(answer=answer)
-        return Score.wrong(f"{text!r:.80} is not the answer", answer=answer)
+        return Score.wrong(f"{shown(text)} is not the answer", answer=answer)
 
 
 def regex(
@@ -310,12 +322,18 @@ def regex(
     Raises:
         VerifierError: The pattern does not compile or has no such group.
     """
+    check_flags("regex", full=full, ignore_case=ignore_case, multiline=multiline)
+    if not isinstance(pattern, str):
+        raise VerifierError(f"regex: pattern is {shown(pattern, 40)}; it must be a text")
     flags = (re.IGNORECASE if ignore_case else 0) | (re.MULTILINE if multiline else 0)
     try:
         compiled = re.compile(pattern, flags)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise VerifierError(f"regex: pattern {pattern!r:.80}: {error}") from None
-    known = {*range(compiled.groups + 1), *compiled.groupindex, None}
-    if group not in known:
-        raise VerifierError(f"regex: pattern {pattern!r:.80} has no group {group!r}")
+    known = [*range(compiled.groups + 1), *compiled.groupindex, None]
+    if isinstance(group, bool) or group not in known:
+        groups = ", ".join(map(str, known[:-1]))
+        raise VerifierError(
+            f"regex: pattern {pattern!r:.80} has no group {shown(group, 40)}; it has {groups}"
+        )
     return Regex(pattern, full, group, flags)

@@ -13,7 +13,7 @@ FUNCTIONS = frozenset(
     """sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh ln log lg exp sqrt
     cbrt abs floor ceil binom gcd lcm max min factorial cis det""".split()  # noqa: SIM905 - easier to read as words
 )
-_GREEK = frozenset(
+GREEK = frozenset(
     """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi
     rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi
     Psi Omega ell hbar angle triangle""".split()  # noqa: SIM905 - easier to read as words
@@ -153,7 +153,7 @@ _COMMANDS = {
     **{name: Token("op", value) for name, value in _OPERATORS.items()},
     **{name: Token("func", name) for name in FUNCTIONS},
     **{name: Token("cmd", name) for name in _KEPT_COMMANDS},
-    **{name: Token("sym", name) for name in _GREEK},
+    **{name: Token("sym", name) for name in GREEK},
     "dbinom": Token("func", "binom"),
     "tbinom": Token("func", "binom"),
 }
@@ -213,7 +213,7 @@ def _unit_tokens(inside: str) -> list[Token]:
 
 
 _KNOWN_WORDS = {
-    **{name: Token("sym", name) for name in _GREEK},
+    **{name: Token("sym", name) for name in GREEK},
     **{name: Token("const", value) for name, value in _CONSTANTS.items()},
     **{name: Token("func", name) for name in FUNCTIONS},
 }

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
+from rl_verifiers import extract
 from rl_verifiers.call_matching import Comparison, WantedCall, matched, wanted_calls
 from rl_verifiers.call_syntax import Call, CallLimitError, CallSyntaxError, RawText, calls_in
 from rl_verifiers.documents import DocumentError
+from rl_verifiers.option_checks import check_flags, check_one_of
 from rl_verifiers.schema import (
     CPU_SECONDS,
     SchemaProblemError,
@@ -25,10 +28,13 @@ from rl_verifiers.schema import (
     schema_text,
     violations,
 )
-from rl_verifiers.score import Row, Score, Status, VerifierError
+from rl_verifiers.score import Row, Score, Status
+from rl_verifiers.shown import shown
 from rl_verifiers.workers import WorkerError, failure_score, inside_worker, shared_pool
 
 _ANSWER_CHARACTERS = 4_000
+_WORD = re.compile(r"[^\W_]")
+_OPENED = re.compile(r"(?<![\w.])([A-Za-z_][\w.]{0,200})\(")
 _BFCL_TYPES = {"dict": "object", "float": "number", "tuple": "array", "String": "string"}
 
 Order = Literal["any", "exact"]
@@ -92,14 +98,16 @@ class ToolCalls:
                 raise ValueError("no tools to check the arguments against")
         except ValueError as error:
             return Score.wrong(str(error), status="bad_reference")
+        except RecursionError:
+            return Score.wrong("tools: nested too deeply", status="bad_reference")
         try:
             calls = [_completed(call, tools) for call in calls_in(completion)]
         except CallSyntaxError as error:
             return Score.wrong(str(error), status="unparsable")
         except CallLimitError as error:
             return Score.wrong(str(error), status="over_limit")
-        if not calls and (wanted or not completion.strip()):
-            return Score.wrong("no tool call", status="no_answer")
+        if not calls and (refused := _no_call(completion, wanted, tools)):
+            return refused
         return _Read(calls, wanted, tools)
 
     def _problems(self, read: _Read) -> Problems | Future[Problems]:
@@ -120,10 +128,15 @@ class ToolCalls:
         return shared_pool().submit(invalid_argument, texts, cpu_s=CPU_SECONDS, wall_s=60.0)
 
     def _judged(self, read: _Read, problems: Problems) -> Score:
-        answer = json.dumps([[call.name, call.arguments] for call in read.calls], sort_keys=True)
-        kept = answer if len(answer) <= _ANSWER_CHARACTERS else None
         if problems is not None:
-            return Score.wrong(problems[1], status=problems[0], answer=kept)
+            return Score.wrong(problems[1], status=problems[0], answer=_answer(read))
+        try:
+            return self._matched(read)
+        except CallLimitError as error:
+            return Score.wrong(str(error), status="over_limit", answer=_answer(read))
+
+    def _matched(self, read: _Read) -> Score:
+        kept = _answer(read)
         defaults = {name: _defaults(schema) for name, schema in read.tools.items()}
         count, reason = matched(
             read.calls, read.wanted, self.comparison, defaults, in_order=self.order == "exact"
@@ -135,6 +148,11 @@ class ToolCalls:
             return Score(1.0, True, "correct", reason, parts, answer=kept)
         value = share if self.reward == "fraction" else 0.0
         return Score(value, False, "wrong", reason, parts, answer=kept)
+
+
+def _answer(read: _Read) -> str | None:
+    answer = json.dumps([[call.name, call.arguments] for call in read.calls], sort_keys=True)
+    return answer if len(answer) <= _ANSWER_CHARACTERS else None
 
 
 def tool_call(
@@ -152,9 +170,9 @@ def tool_call(
     ``[TOOL_CALLS]``, ``<|python_tag|>``, bare JSON and Python calls; see
     :func:`rl_verifiers.call_syntax.calls_in`. The answer is a list of ``{"name", "arguments"}`` or
     of the leaderboard's ``{"name": {"argument": [allowed, ...]}}``, in which ``""`` among the
-    allowed values makes an argument optional; an empty list wants no call. Numbers compare by
-    value, ``5`` and ``5.0`` are the same, ``"5"`` and ``true`` are others. An argument that has the
-    default of its tool counts as left out.
+    allowed values makes an argument optional; an empty list wants no call.
+    No key may occur twice. Numbers compare by value, ``5`` and ``5.0`` are the same, ``"5"`` and
+    ``true`` are others. An argument that has the default of its tool counts as left out.
 
     Args:
         order: Whether the calls may come in any order.
@@ -172,9 +190,8 @@ def tool_call(
     """
     given = {"order": (order, Order), "strings": (strings, Strings), "reward": (reward, Reward)}
     for name, (value, kind) in given.items():
-        if value not in get_args(kind):
-            known = ", ".join(get_args(kind))
-            raise VerifierError(f"tool_call: unknown {name} {value!r}; one of {known}")
+        check_one_of("tool_call", name, value, get_args(kind))
+    check_flags("tool_call", extra=extra, alternatives=alternatives, check_tools=check_tools)
     comparison = Comparison(strings == "normalized", alternatives)
     return ToolCalls(comparison, order, extra, reward, check_tools)
 
@@ -197,6 +214,15 @@ def invalid_argument(calls: Sequence[tuple[str, Any, str]]) -> Problems:
     return None
 
 
+def _no_call(completion: str, wanted: Sequence[WantedCall], tools: Tools) -> Score | None:
+    """What is wrong with a text without calls: one is wanted, no word is said, or one is tried."""
+    text = extract.without_thinking(completion) or ""
+    if wanted or not _WORD.search(text):
+        return Score.wrong("no tool call" if wanted else "no text", status="no_answer")
+    tried = next((match[1] for match in _OPENED.finditer(text) if match[1] in tools), None)
+    return Score.wrong(f"a call of {shown(tried)} inside the text") if tried else None
+
+
 def _tools(stated: Any) -> Tools:
     """The tools of a row; empty where it has none.
 
@@ -213,7 +239,7 @@ def _tools(stated: Any) -> Tools:
         name = tool.get("name") if isinstance(tool, Mapping) else None
         parameters = tool.get("parameters", tool.get("input_schema")) if name else None
         if not isinstance(name, str) or not isinstance(parameters, Mapping | None):
-            raise ValueError(f"tools: not a tool: {item!r:.80}")
+            raise ValueError(f"tools: not a tool: {shown(item)}")
         schema = _standard(parameters or {})
         tools[name] = {"type": "object", "additionalProperties": False, **schema}
     return tools

@@ -41,11 +41,12 @@ _ENTITY = re.compile("|".join(_ENTITIES))
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _NUMERAL = re.compile(r"\s{0,9}-?[\d.,/]{1,60}\s{0,9}")
 _DELIMITER = re.compile(r"(?<!\\)\\[()\[\]]")
-_BROKEN_COMMAND = re.compile(r"\\\\(?=[a-zA-Z{}%$])")
+_BROKEN_COMMAND = re.compile(r"\\\\(?=[a-zA-Z]{2}|[{}%$])")
 _LABEL = re.compile(
     r"(?:the\s)?(?:final\s|correct\s)?answer(?:\s{0,3}:|\sis\b|(?=\s{0,3}(?:\$|\\[(\[])))\s{0,3}",
     re.IGNORECASE,
 )
+_TEXT_LABEL = re.compile(r"\\text\s?\{[^{}]{1,60}\s(?:is|are)\s{0,3}:?\s{0,3}\}\s{0,3}(?=\S)")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{")
 _BRACE = re.compile(r"\\[\s\S]|[{}]")
 
@@ -94,7 +95,7 @@ def without_double_escapes(text: str) -> str:
 
 def without_label(text: str) -> str:
     """``text`` without "The answer is" or an equals sign before it."""
-    match = _LABEL.match(text)
+    match = _LABEL.match(text) or _TEXT_LABEL.match(text)
     rest = text[match.end() :] if match else text
     for sign in ("=", r"\approx "):
         rest = rest.removeprefix(sign).lstrip()

@@ -90,6 +90,11 @@ CONNECTIVES = frozenset(("per", "a", "an", "each", "of"))
 _SAME = (frozenset(("pound", "£")), frozenset(("pound", "lb")), frozenset(("'", "ft")),
          frozenset(("'", "minute")))  # fmt: skip
 
+_OF_NUMBERS = frozenset(
+    """halves thirds fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths
+    squared cubed base""".split()  # noqa: SIM905 - easier to read as words
+)
+
 Factors = dict[str, int]
 
 
@@ -122,6 +127,8 @@ def phrase(words: Sequence[tuple[str, int]]) -> str:
             return f"?unit^{pending * exponent}"
         elif folded in ("unit", "units") and len(words) > len(raw) and words[-1][0] in SUFFIXES:
             return f"?unit^{SUFFIXES[words[-1][0]]}"
+        elif found and sign * pending > 0:  # "10 cm long"
+            break
         else:
             return "?" + " ".join(word for word, _ in words)
     return named_factors(found) if found else "?" + " ".join(raw)
@@ -175,6 +182,11 @@ def differ(one: str | None, other: str | None) -> bool:
         powers = _power_of_unknown(one), _power_of_unknown(other)
         return all(powers) and powers[0] != powers[1]
     return one != other and frozenset((one, other)) not in _SAME
+
+
+def is_fraction_or_power(unit: str) -> bool:
+    """Whether a unit that is not known is part of the number: 5 tenths, 5 squared, 5 base six."""
+    return unit.startswith("?") and unit[1:].split(" ", 1)[0].casefold() in _OF_NUMBERS
 
 
 def _power_of_unknown(unit: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rl_verifiers.instructions.response import Response
+from rl_verifiers.shown import shown
 
 
 class UnusableError(Exception):
@@ -122,7 +123,9 @@ class Constraint:
         for name in given:
             if name not in self.arguments:
                 takes = ", ".join(self.arguments) or "no arguments"
-                raise UnusableError(f"{self.id}: unknown argument {name!r:.60}; it takes {takes}")
+                raise UnusableError(
+                    f"{self.id}: unknown argument {shown(name, 60)}; it takes {takes}"
+                )
         read: dict[str, Any] = {}
         for name, kind in self.arguments.items():
             if name not in given:
@@ -131,7 +134,7 @@ class Constraint:
                 read[name] = kind.read(given[name])
             except (ValueError, OverflowError) as error:
                 raise UnusableError(
-                    f"{self.id}: {name} must be {error}, not {given[name]!r:.60}"
+                    f"{self.id}: {name} must be {error}, not {shown(given[name], 60)}"
                 ) from None
         if self.order is not None and read[self.order[0]] > read[self.order[1]]:
             raise UnusableError(f"{self.id}: {self.order[0]} must not exceed {self.order[1]}")
@@ -186,9 +189,9 @@ def find(name: object) -> Constraint:
     """
     if isinstance(name, str) and name in _known:
         return _known[name]
-    close = difflib.get_close_matches(str(name)[:100], _known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(shown(name, 100), _known, n=3, cutoff=0.5)
     hint = f"; the closest are {', '.join(close)}" if close else ""
-    raise UnusableError(f"unknown constraint {name!r:.100}{hint}")
+    raise UnusableError(f"unknown constraint {shown(name, 100)}{hint}")
 
 
 __all__ = ["RELATION", "Constraint", "Response", "UnusableError", "constraint", "find", "known"]

@@ -15,6 +15,7 @@ from rl_verifiers.instructions.constraint import (
     constraint,
 )
 from rl_verifiers.instructions.language import LANGUAGE, SENTENCES, language_of
+from rl_verifiers.instructions.patterns import pattern_of
 from rl_verifiers.instructions.response import Response
 
 LANGUAGES = OneOf(
@@ -37,13 +38,13 @@ def compared(count: int, relation: str, threshold: int) -> bool:
 
 def occurrences(word: str, text: str) -> int:
     """How often a text occurs in another, inside words too, in any case."""
-    return len(re.findall(re.escape(word), text, re.IGNORECASE))
+    return len(re.findall(pattern_of(word), text, re.IGNORECASE))
 
 
 @constraint("keywords:existence", "Include the keywords {keywords}.", keywords=Texts())
 def keywords_exist(response: Response, keywords: tuple[str, ...]) -> bool:
     """Each occurs, inside a word or not, in any case."""
-    return all(re.search(re.escape(w), response.text, re.IGNORECASE) for w in keywords)
+    return all(re.search(pattern_of(w), response.text, re.IGNORECASE) for w in keywords)
 
 
 @constraint(
@@ -64,7 +65,7 @@ def keyword_frequency(response: Response, keyword: str, frequency: int, relation
 def forbidden_words(response: Response, forbidden_words: tuple[str, ...]) -> bool:
     """None occurs as a whole word, in any case."""
     return not any(
-        re.search(rf"\b{re.escape(word)}\b", response.text, re.IGNORECASE)
+        re.search(rf"\b{pattern_of(word)}\b", response.text, re.IGNORECASE)
         for word in forbidden_words
     )
 
@@ -183,7 +184,7 @@ def postscript(response: Response, postscript_marker: str) -> bool:
     """The marker occurs anywhere."""
     marker = postscript_marker.strip()
     spellings = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
-    return re.search(spellings.get(marker, re.escape(marker.lower())), response.lower) is not None
+    return re.search(spellings.get(marker, pattern_of(marker.lower())), response.lower) is not None
 
 
 @constraint(
@@ -250,7 +251,7 @@ def number_highlighted_sections(response: Response, num_highlights: int) -> bool
 )
 def multiple_sections(response: Response, section_spliter: str, num_sections: int) -> bool:
     """At least so many marks with a number occur; the numbers are not looked at."""
-    pattern = re.escape(section_spliter.strip()) + r"\s?\d+"
+    pattern = pattern_of(section_spliter.strip()) + r"\s?\d+"
     return len(re.findall(pattern, response.text)) >= num_sections
 
 

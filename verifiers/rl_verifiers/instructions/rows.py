@@ -9,6 +9,7 @@ from typing import Any
 
 from rl_verifiers.instructions.constraint import Constraint, UnusableError, find
 from rl_verifiers.score import Row
+from rl_verifiers.shown import shown
 
 READS = ("instruction_id_list", "kwargs", "ground_truth", "answer")
 _LABELS = ("ground_truth", "answer")
@@ -36,7 +37,7 @@ def _read(name: object, given: object) -> tuple[Constraint, dict[str, Any]]:
     if given is None:
         given = {}
     if not isinstance(given, Mapping):
-        raise UnusableError(f"{constraint.id}: kwargs must be an object, not {given!r:.60}")
+        raise UnusableError(f"{constraint.id}: kwargs must be an object, not {shown(given, 60)}")
     return constraint, constraint.read(given)
 
 
@@ -70,7 +71,9 @@ def _label(label: object, column: str) -> tuple[list[Any], list[Any]]:
     for item in [label] if isinstance(label, Mapping) else _listed(label, column):
         stated_by = _parsed(item, column) if isinstance(item, str) else item
         if not isinstance(stated_by, Mapping) or "instruction_id" not in stated_by:
-            raise UnusableError(f"{column} must hold instruction_id and kwargs, not {item!r:.60}")
+            raise UnusableError(
+                f"{column} must hold instruction_id and kwargs, not {shown(item, 60)}"
+            )
         some = _listed(stated_by["instruction_id"], "instruction_id", may_be_text=True)
         names += some
         arguments += _arguments(stated_by.get("kwargs"), len(some))
@@ -84,7 +87,7 @@ def _listed(value: object, what: str, *, may_be_text: bool = False) -> list[Any]
         tolist = getattr(value, "tolist", None)  # an array, as Parquet readers give
         value = tolist() if callable(tolist) else value
     if not isinstance(value, list | tuple):
-        raise UnusableError(f"{what} must be a list, not {value!r:.60}")
+        raise UnusableError(f"{what} must be a list, not {shown(value, 60)}")
     return list(value)
 
 
@@ -99,4 +102,4 @@ def _parsed(text: str, what: str) -> Any:
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise UnusableError(f"{what} is not JSON: {text!r:.60}") from None
+        raise UnusableError(f"{what} is not JSON: {shown(text, 60)}") from None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from rl_verifiers import extract
 from rl_verifiers.instructions import rows
 from rl_verifiers.instructions.constraint import Constraint, UnusableError, find
 from rl_verifiers.instructions.language import library
 from rl_verifiers.instructions.response import Response, variants
+from rl_verifiers.option_checks import check_flags, check_one_of
 from rl_verifiers.score import Row, Score, VerifierError
 
 Mode = Literal["strict", "loose"]
@@ -23,6 +25,7 @@ class Instructions:
 
     mode: Mode
     reward: Reward
+    thinking: bool
     bounded = True
     reads = rows.READS
 
@@ -32,7 +35,8 @@ class Instructions:
             stated = rows.stated(row)
         except UnusableError as error:
             return Score.wrong(str(error), status="bad_reference")
-        readings = variants(completion) if self.mode == "loose" else [completion]
+        text = completion if self.thinking else _without_thinking(completion)
+        readings = variants(text) if self.mode == "loose" else [text]
         responses = [Response(reading) for reading in readings if reading.strip()]
         names = _names([constraint.id for constraint, _ in stated])
         parts = {
@@ -44,6 +48,14 @@ class Instructions:
         status: Literal["correct", "wrong"] = "wrong" if failed else "correct"
         reason = f"not followed: {', '.join(failed)}" if failed else ""
         return Score(value, not failed, status, reason, parts)
+
+
+def _without_thinking(completion: str) -> str:
+    """What follows the thinking, and the white space after it; empty while it goes on."""
+    text = extract.without_thinking(completion)
+    if text is None:
+        return ""
+    return text if len(text) == len(completion) else text.lstrip()
 
 
 def _names(ids: list[str]) -> list[str]:
@@ -67,7 +79,9 @@ def _follows(
     return any(constraint.check(response, **arguments) for response in responses)
 
 
-def instructions_verifier(*, mode: Mode = "strict", reward: Reward = "all") -> Instructions:
+def instructions_verifier(
+    *, mode: Mode = "strict", reward: Reward = "all", thinking: bool = False
+) -> Instructions:
     """A response follows the row's constraints (IFEval, IFBench), each decided by a program.
 
     The constraints stand in ``row["instruction_id_list"]`` and ``row["kwargs"]``, or in
@@ -79,19 +93,17 @@ def instructions_verifier(*, mode: Mode = "strict", reward: Reward = "all") -> I
             its last line, or its asterisks.
         reward: ``all`` gives 1 where every constraint is followed; ``fraction`` gives the share
             that is. A response passes only if every one is.
+        thinking: Check what stands before ``</think>``, too; by default it is left out, and a
+            response that is still thinking follows nothing.
 
     Raises:
         VerifierError: An unknown mode or reward. A row raises it, too, where a constraint needs a
             library that is not installed.
     """
-    _one_of("mode", mode, ("strict", "loose"))
-    _one_of("reward", reward, ("all", "fraction"))
-    return Instructions(mode, reward)
-
-
-def _one_of(option: str, value: object, values: tuple[str, ...]) -> None:
-    if value not in values:
-        raise VerifierError(f"instructions: {option} must be {' or '.join(values)}, not {value!r}")
+    check_one_of("instructions", "mode", mode, get_args(Mode))
+    check_one_of("instructions", "reward", reward, get_args(Reward))
+    check_flags("instructions", thinking=thinking)
+    return Instructions(mode, reward, thinking)
 
 
 def describe(name: str, kwargs: Mapping[str, Any] | None = None) -> str:
@@ -122,7 +134,7 @@ def follows(
         VerifierError: An unknown id or mode, arguments that do not fit, or a missing library.
     """
     row = {"instruction_id_list": [name], "kwargs": [dict(kwargs or {})]}
-    score = instructions_verifier(mode=mode)(response, row)
+    score = instructions_verifier(mode=mode, thinking=True)(response, row)
     if score.status == "bad_reference":
         raise VerifierError(score.reason)
     return score.passed
