@@ -86,7 +86,7 @@ def resolve(
     Args:
         columns_found: ``Plan.columns``.
         mapping: Ours to theirs, such as ``{"completion": "response", "answer": "gold"}``; any
-            other name is given to the verifier under ours.
+            other name is given to the verifier under ours. ``a.b.0`` is inside the column ``a``.
         need: Names (``prompt``, ``answer``, a free column) without which nothing can be scored.
         prefix: Of the new columns (:func:`agent_rl.scoring.outputs.new_columns`).
         json_text: Read a text cell that is a JSON list as several completions or as messages.
@@ -97,7 +97,7 @@ def resolve(
     """
     _refuse_new(columns_found, prefix)
     for ours, theirs in mapping.items():
-        if theirs not in columns_found:
+        if theirs not in columns_found and theirs.partition(".")[0] not in columns_found:
             raise UserError(f"no column {theirs!r} for {ours}{_found(theirs, columns_found)}")
     completion = _choose("completion", COMPLETIONS, columns_found, mapping)
     if completion is None:
@@ -180,6 +180,7 @@ def samples(
     Returns:
         The samples and whether the cell held several; or a reject (null, nothing, or no text).
     """
+    record = Record(record.line, _with_paths(record.row, columns))
     row = record.row
     clash = columns.reserved.intersection(row)
     if clash:
@@ -194,6 +195,26 @@ def samples(
         return Reject(name, record.line, str(error), _shown(row))
     shared = _verifier_row(record, columns, name)
     return [Sample(each.text, _with_prompt(shared, each, columns)) for each in found], is_list
+
+
+def _with_paths(row: Mapping[str, Any], columns: Columns) -> Mapping[str, Any]:
+    """The row, with what stands inside cells under its path (``reward_model.answer``)."""
+    named = (columns.completion, columns.prompt, columns.answer, columns.id)
+    paths = [name for name in (*named, *columns.others.values()) if name and "." in name]
+    reached = {path: _inside(row, path) for path in paths if path not in row}
+    return {**row, **{path: value for path, value in reached.items() if value is not None}}
+
+
+def _inside(row: Any, path: str) -> Any:
+    """What a path of names and positions leads to; None where it ends early."""
+    for name in path.split("."):
+        if isinstance(row, Mapping):
+            row = row.get(name)
+        elif isinstance(row, list) and name.isdigit() and int(name) < len(row):
+            row = row[int(name)]
+        else:
+            return None
+    return row
 
 
 def _shown(row: Mapping[str, Any]) -> str:

@@ -82,7 +82,8 @@ def build(spec: VerifierSpec) -> Verifier:
 def from_tree(tree: Any, where: str) -> Verifier:
     """A verifier from plain data.
 
-    ``math``; ``{name: math, strict: false}``; or a combination, ``{weighted: {format: {name:
+    ``math``; ``{name: math, strict: false}`` (a name is whatever :func:`build` takes); or a
+    combination, ``{weighted: {format: {name:
     format, tags: [think, answer], weight: 0.2}, answer: {name: math, weight: 0.8}}}``.
 
     Args:
@@ -94,7 +95,7 @@ def from_tree(tree: Any, where: str) -> Verifier:
         VerifierError: No such verifier or option.
     """
     if isinstance(tree, str):
-        return rl_verifiers.make(tree)
+        return build(VerifierSpec(tree))
     if not isinstance(tree, Mapping):
         raise UserError(f"{where} is {tree!r:.60}; it must be a verifier's name or a mapping")
     combinator = [key for key in COMBINATORS if key in tree]
@@ -103,7 +104,7 @@ def from_tree(tree: Any, where: str) -> Verifier:
     if not isinstance(tree.get("name"), str):
         raise UserError(f"{where} needs name, or only one of {', '.join(COMBINATORS)}")
     options = {key: value for key, value in tree.items() if key != "name"}
-    return rl_verifiers.make(tree["name"], **options)
+    return build(VerifierSpec(tree["name"], options))
 
 
 def _combined(kind: str, tree: Any, where: str) -> Verifier:

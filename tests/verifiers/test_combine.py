@@ -150,3 +150,20 @@ def test_a_group_verifier_that_returns_no_number_is_named_with_the_row(result):
 
     with pytest.raises(VerifierError, match=r"row 1: verifier .*judge returned .*finite number"):
         asyncio.run(score_group(judge, ["a", "b"], ROWS[:2]))
+
+
+def test_the_answer_that_the_parts_found_is_that_of_the_whole():
+    row = {"answer": "4"}
+    tags = make("format", tags=["answer"])
+    both = weighted({"tags": (tags, 0.5), "answer": (make("math", extract="answer_tag"), 0.5)})
+    assert both("<answer>5</answer>", row).answer == "5"
+    two = all_of({"first": make("math"), "second": make("exact", extract="last_number")})
+    assert two("\\boxed{4} of 9", row).answer is None
+
+
+def test_a_row_that_a_part_cannot_use_is_no_fault_of_the_completion():
+    parts = {"format": make("format", tags=["answer"]), "answer": make("math")}
+    assert all_of(parts)("no tags", {"answer": None}).status == "bad_reference"
+    both = weighted({name: (part, 0.5) for name, part in parts.items()})
+    assert both("no tags", {"answer": None}).reason.startswith("answer: unusable answer")
+    assert both("no tags", {"answer": "4"}).status != "bad_reference"

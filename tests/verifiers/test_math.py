@@ -220,3 +220,38 @@ def test_a_question_that_ends_in_its_answer_is_no_answer(echo):
 
 def test_a_short_prompt_may_stand_in_an_answer():
     assert make("math")("12", {"prompt": "12", "answer": "12"}).passed
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        ("10 kg", True),
+        ("The mass is 10 kg.", True),
+        ("The mass is 10 kilograms in all.", True),
+        ("The mass is 10.", True),
+        ("10 cm", False),
+        ("So it weighs 10 grams.", False),
+    ],
+)
+def test_a_unit_behind_the_last_number_counts(said, passes):
+    assert make("math")(said, {"answer": "10\\text{ kg}"}).passed is passes
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "The answer is 42, I think.",
+        "The answer is 42 - done",
+        "The answer is 42, then.",
+        "The answer is 42 because 6 * 7 is 42",
+        "I believe the answer is 42 though I am not sure",
+    ],
+)
+def test_what_follows_a_stated_answer_is_not_a_part_of_it(said):
+    assert make("math")(said, {"answer": "42"}).passed
+
+
+def test_a_base_behind_the_last_number_counts():
+    assert not make("math")("It is 101_3.", {"answer": "101_2"}).passed
+    assert make("math")("It is 101_2.", {"answer": "101_2"}).passed
+    assert not make("math")("It's 42_5", {"answer": "42"}).passed

@@ -52,7 +52,23 @@ class Combined:
         scoring = (score_one(part, completion, row) for part in self.verifiers.values())
         scores = dict(zip(self.verifiers, await asyncio.gather(*scoring), strict=True))
         failed = first_error(scores)
-        return failed if failed is not None else self.rule(scores)
+        if failed is not None:
+            return failed
+        return replace(_blamed(self.rule(scores), scores), answer=_one_answer(scores))
+
+
+def _blamed(whole: Score, scores: Mapping[str, Score]) -> Score:
+    """A failure with a part that could not use the row is the row's, whatever else failed."""
+    for name, score in scores.items():
+        if score.status == "bad_reference" and not whole.passed:
+            return replace(whole, status="bad_reference", reason=f"{name}: {score.reason}")
+    return whole
+
+
+def _one_answer(scores: Mapping[str, Score]) -> str | None:
+    """The answer that the parts found; None where they found none, or different ones."""
+    found = {score.answer for score in scores.values() if score.answer is not None}
+    return found.pop() if len(found) == 1 else None
 
 
 def read_by(*verifiers: Verifier) -> tuple[str, ...] | None:

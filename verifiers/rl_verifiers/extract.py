@@ -30,7 +30,9 @@ _DENIAL = re.compile(
 _THINKING = re.compile(r"<(/?)(?:think(?:ing)?|thought|reasoning)>", re.IGNORECASE)
 _BARE = re.compile(r"[a-zA-Z]\w?\s?=[^\n]{1,80}|[^\W\d_]{2,20}[.!]?")
 _BEFORE = re.compile(r"(?<!\d)\d{1,2}:\Z")
-_AFTER = re.compile(r":\d{2}|\s?[aApP]\.?[mM]\b\.?|\s?(?P<unit>[a-zA-Z]{1,4}(?:\^\{?[23]\}?|[²³]))")
+_AFTER = re.compile(
+    r":\d{2}|_\{?\d{1,2}(?:\}|(?!\d))|\s?[aApP]\.?[mM]\b\.?|\s?(?P<unit>[a-zA-Z]{1,4}(?:\^\{?[23]\}?|[²³]))"
+)
 _FINAL = re.compile(
     r"\b(?:(?:final|correct|right) answer\s{0,3}(?:is|:)|but the answer is\b)", re.IGNORECASE
 )
@@ -42,6 +44,9 @@ _UNIT = re.compile(
     r"\s((?:square|cubic|sq\.?)\s(?P<base>[a-zA-Z]{1,12})"
     r"|(?P<unit>[a-zA-Z]{1,12})\s(?:squared|cubed|per\s[a-zA-Z]{1,12}))\b"
 )
+_PLAIN_UNIT = re.compile(r"\s?([a-zA-Z]{2,14})\b(?!\s?[\^²³(=/*-])")
+_NO_UNITS = frozenset(["in", "are", "as", "at", "bar", "us", "per"])
+"""Units that are words of a sentence far more often."""
 _KIND = re.compile(
     r"(?:\A|(?<=\s))((?:all|any|every|no|odd|even|prime|composite|positive|negative|integers?|real"
     r"|natural|rational|numbers?)(?:\s(?:positive|negative|odd|even|integers?|real|numbers?)){0,3})"
@@ -63,7 +68,11 @@ _PHRASE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE_END = re.compile(r"\n(?=\s|[^$\\])|(?<!\.\.)[.!?](?=\s|\Z|<\||\*)|<\|")
-_CLAUSE = re.compile(r",?\s(?:because|since|which|where|but|so|as|it)\b|,\swith\b", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r",?\s(?:because|since|which|where|but|so|as|it|though|although)\b|,\s(?:with|then|right|ok)\b"
+    r"|,?\sI\s(?:think|believe|guess|hope|suppose|am)\b|\s[-–—]\s(?=[a-z]{3})",
+    re.IGNORECASE,
+)
 _CONTRAST = re.compile(
     r",?\s(?:(?:and|but)\s)?(?:not|never|rather than|instead of)\b", re.IGNORECASE
 )
@@ -368,6 +377,9 @@ def _with_context(text: str, start: int, end: int) -> str:
     named = _UNIT.match(text, end)
     if named is not None and is_unit_word(named["base"] or named["unit"]):
         return number + rf"\text{{ {named[1]}}}"
+    plain = _PLAIN_UNIT.match(text, end)
+    if plain is not None and plain[1].lower() not in _NO_UNITS and is_unit_word(plain[1]):
+        return number + rf"\text{{ {plain[1]}}}"
     after = _AFTER.match(text, end)
     if after is None or after["unit"]:
         return number + (rf"\text{{ {after['unit']}}}" if after else "")

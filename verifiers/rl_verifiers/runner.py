@@ -82,6 +82,8 @@ def score_many(
         VerifierError: The lengths differ, ``workers`` was given for a verifier that cannot be sent
             to one, or as for :func:`score_one`.
     """
+    if isinstance(verifier, str):
+        raise VerifierError(f"{verifier!r:.60} is no verifier; rl_verifiers.make(...) gives one")
     if len(completions) != len(rows):
         raise VerifierError(f"{len(completions)} completions but {len(rows)} rows; one row each")
     if inside_worker() or workers == 0 or (is_bounded(verifier) and not workers):

@@ -389,3 +389,18 @@ def test_the_cache_knows_rows_by_content_and_not_by_place(tmp_path):
         out = tmp_path / f"{name}.out.jsonl"
         assert run(*words, "-o", out, "--cache", tmp_path / "cache") == 0
     assert (tmp_path / "calls").read_text() == 5 * "."
+
+
+def test_columns_may_be_inside_cells(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    said = {"choices": [{"message": {"content": "It is 4"}}], "reward_model": {"ground_truth": "4"}}
+    rows.write_text(json.dumps(said) + "\n" + json.dumps({**said, "choices": []}) + "\n")
+    out = tmp_path / "out.jsonl"
+    words = ("score", rows, "--verifier", "math", "-o", out)
+    inside = ("completion=choices.0.message.content", "answer=reward_model.ground_truth")
+    assert run(*words, *(x for each in inside for x in ("--column", each))) == 0
+    (scored,) = read(out)
+    assert scored["passed"]
+    assert {name: scored[name] for name in said} == said
+    (reject,) = read(tmp_path / "out.jsonl.rejects.jsonl")
+    assert reject["line"] == 2

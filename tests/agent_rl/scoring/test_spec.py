@@ -76,6 +76,14 @@ def even():
         build(specify(f"{path}:other", {}))
 
 
+def test_a_configuration_may_name_a_file(tmp_path):
+    (tmp_path / "mine.py").write_text("def verify(completion, row): return 'z' in completion\n")
+    tree = {"all_of": {"mine": {"name": str(tmp_path / "mine.py")}, "math": "math"}}
+    verifier = from_tree(tree, "where")
+    assert verifier("z is \\boxed{4}", ROW).passed
+    assert not verifier("\\boxed{4}", ROW).passed
+
+
 def test_a_file_that_is_no_python_is_one_line(tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("def verify(:\n")
