@@ -11,7 +11,7 @@ import pytest
 
 import rl_envs
 import rl_verifiers
-from agent_rl import cli, settings_table
+from agent_rl import cli, command_line, handlers, settings_table
 
 HEAVY = (
     "torch",
@@ -52,7 +52,7 @@ def run(capsys, monkeypatch):
 
 
 def split(*words):
-    _, commands = cli._parser()
+    _, commands = command_line.parser()
     return cli._split(words, commands[words[0]])
 
 
@@ -148,7 +148,7 @@ def test_errors_of_the_user_are_one_line(error, code, message, run, monkeypatch)
     def fail(arguments):
         raise error
 
-    monkeypatch.setattr(cli, "_envs", fail)
+    monkeypatch.setattr(handlers, "envs", fail)
     assert run("envs") == (code, "", message)
 
 
@@ -156,7 +156,7 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
     def fail(arguments):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli, "_envs", fail)
+    monkeypatch.setattr(handlers, "envs", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main(["envs"])
 
@@ -290,5 +290,5 @@ def test_what_training_refuses_is_one_line(kind, run, monkeypatch):
         raise error("the measured KL is nan;\nthe policy has diverged")
 
     monkeypatch.delenv("AGENT_RL_TRACEBACK", raising=False)
-    monkeypatch.setattr(cli, "_envs", broken)
+    monkeypatch.setattr(handlers, "envs", broken)
     assert run("envs") == (1, "", "error: the measured KL is nan; the policy has diverged\n")

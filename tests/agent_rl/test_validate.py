@@ -172,7 +172,8 @@ class Two(rl_envs.TextEnv):
         return task.answer
 
 
-def test_an_environment_is_checked_through_its_own_judge_and_splits():
+def test_an_environment_is_checked_through_its_own_judge_and_splits(monkeypatch):
+    monkeypatch.setattr(rl_envs.registry, "_ids", dict(rl_envs.registry._ids))
     rl_envs.register("test/Two-v0", Two)
     findings = Findings()
     outcome = check(open_env("test/Two-v0", {}, findings), findings)
