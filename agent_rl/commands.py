@@ -17,7 +17,7 @@ from rich.text import Text
 import rl_envs
 import rl_verifiers
 from agent_rl.errors import UserError
-from agent_rl.overrides import parse_overrides, put
+from agent_rl.overrides import override_tree
 from agent_rl.runs import write_atomically
 from agent_rl.runs.files import append_line, to_json
 from agent_rl.runs.text import clean
@@ -42,7 +42,7 @@ def evaluate(path: str | None, env: str | None, overrides: Sequence[str], *, as_
     from agent_rl.config import EvalConfig  # noqa: PLC0415
     from agent_rl.loading import build, read  # noqa: PLC0415
 
-    tree = read(path, overrides) if path else _tree(overrides)
+    tree = read(path, overrides) if path else override_tree(overrides)
     if env:
         listed = tree.get("envs")
         first = listed[0] if isinstance(listed, list) and listed else {}
@@ -82,13 +82,6 @@ def evaluate(path: str | None, env: str | None, overrides: Sequence[str], *, as_
     else:
         _print_results(outcome["results"])
     return 0
-
-
-def _tree(overrides: Sequence[str]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for key, value in parse_overrides(overrides):
-        put(tree, key, value)
-    return tree
 
 
 class _Progress:

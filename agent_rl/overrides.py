@@ -32,6 +32,14 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
     return pairs
 
 
+def override_tree(words: Sequence[str]) -> dict[str, Any]:
+    """The settings that words such as ``--a.b c`` make by themselves."""
+    tree: dict[str, Any] = {}
+    for key, value in parse_overrides(words):
+        put(tree, key, value)
+    return tree
+
+
 def _value(text: str) -> Any:
     try:
         return from_yaml(text)

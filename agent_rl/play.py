@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console as Terminal
 from rich.text import Text
 
 import rl_envs
 from agent_rl.errors import UserError
-from agent_rl.overrides import parse_overrides, put
+from agent_rl.overrides import override_tree
 from agent_rl.runs.text import clean
 from rl_envs.types import Message
 
@@ -32,9 +31,7 @@ def play(
         UserError: The index is outside the environment's tasks.
         DataError: No such environment or option.
     """
-    options: dict[str, Any] = {}
-    for key, value in parse_overrides(overrides):
-        put(options, key, value)
+    options = override_tree(overrides)
     env = rl_envs.make(env_id, **options)
     env.prepare()
     size = env.tasks.size

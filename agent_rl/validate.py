@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent_rl.errors import UserError
-from agent_rl.overrides import parse_overrides, put
+from agent_rl.overrides import override_tree
 from agent_rl.runs.files import to_json
 from agent_rl.runs.text import clean, clip, duration
 from agent_rl.scoring import spec
@@ -107,7 +107,7 @@ def validate(
     if is_env(name):
         if columns or against:
             raise UserError("--column and --against are for data; an environment has options")
-        options = _tree(overrides)
+        options = override_tree(overrides)
         if verifier is not None:
             options["verifier"] = verifier
         with _Bar("reading tasks") as bar:
@@ -200,13 +200,6 @@ def _table(encoding: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -
     for row in rows:
         made.add_row(*(Text(clean(clip(" ".join(c.split()), 200), encoding)) for c in row))
     return made
-
-
-def _tree(overrides: Sequence[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for key, value in parse_overrides(overrides):
-        put(options, key, value)
-    return options
 
 
 class _Bar:

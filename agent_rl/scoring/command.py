@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -52,8 +51,7 @@ def score(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     terminal = Console(stderr=True)
     with Job(settings, overwrite=arguments.overwrite) as job:
-        default = 1 if job.waits else len(os.sched_getaffinity(0))
-        engine = engines.make(arguments.engine, settings.workers, default)
+        engine = engines.make(arguments.engine, settings.workers, job.workers)
         _say(terminal, job.task.columns.describe())
         try:
             _run(job, engine, terminal)

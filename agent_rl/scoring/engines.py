@@ -183,12 +183,17 @@ def check(name: str) -> None:
 def make(name: str, workers: int | None, default: int) -> Engine:
     """An engine by name.
 
+    Args:
+        name: One of ``ENGINES``.
+        workers: What was asked for; None leaves it to the engine.
+        default: Processes of this machine.
+
     Raises:
         UserError: As for :func:`check`.
     """
     check(name)
     if name == "local":
-        return LocalEngine(default if workers is None else workers)
+        return LocalEngine(default)
     from agent_rl.scoring.ray_engine import RayEngine  # noqa: PLC0415 - an optional extra
 
     return RayEngine(workers)

@@ -98,6 +98,13 @@ class Job:
     def __exit__(self, *_: object) -> None:
         self._close(discard=not any(self.parts.glob("*.tally.json")))
 
+    @property
+    def workers(self) -> int:
+        """Processes: what was asked for, or what the verifier is best off with."""
+        if self.settings.workers is not None:
+            return self.settings.workers
+        return 1 if self.waits else len(os.sched_getaffinity(0))
+
     def run(self, engine: Engine | None = None) -> Iterator[dict[str, Any]]:
         """Score every span that is not finished; gives what ``score_span`` says of each.
 
@@ -105,10 +112,7 @@ class Job:
             UserError: The disk is full, an input changed, a broken line under ``strict``.
             VerifierError: The verifier broke its contract.
         """
-        workers = self.settings.workers
-        if engine is None:
-            default = 1 if self.waits else len(os.sched_getaffinity(0))
-            engine = LocalEngine(default if workers is None else workers)
+        engine = engine or LocalEngine(self.workers)
         pending = [span for span in self.plan.spans if span.index not in self._done]
         yield from engine.run(self.task, pending)
 

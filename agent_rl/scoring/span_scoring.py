@@ -21,7 +21,7 @@ from agent_rl.scoring.types import Record, Reject, Sample, Scored, Span
 from agent_rl.scoring.votes import Votes
 from agent_rl.scoring.whole import whole
 from agent_rl.verifier_queue import waits
-from rl_verifiers import Row, Score, Verifier, score_many, score_one
+from rl_verifiers import Row, Score, Verifier, score_many, score_one, score_sync
 from rl_verifiers.runner import FunctionVerifier
 
 JudgeAll = Callable[[Sequence[Sample]], list[tuple[Score, float]]]
@@ -250,7 +250,7 @@ class _Timed:
         return score
 
     def __call__(self, completion: str, row: Row) -> Score:
-        raise NotImplementedError  # ascore is what score_many calls
+        return score_sync(self, completion, row)
 
 
 def _judged_together(

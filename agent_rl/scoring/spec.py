@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,7 +14,8 @@ from typing import Any
 
 import rl_verifiers
 from agent_rl.errors import UserError
-from rl_verifiers import Verifier, VerifierError
+from rl_verifiers import Verifier
+from rl_verifiers.targets import run_file
 
 COMBINATORS = ("weighted", "all_of", "any_of", "gate", "length_penalty")
 _SUFFIXES = (".yaml", ".yml")
@@ -186,30 +185,11 @@ def _as_verifier(found: Any, where: str, options: Mapping[str, Any]) -> Verifier
 
 
 def _module(path: Path) -> ModuleType:
-    """The module of a file, imported once for each resolved path."""
-    digest = hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()
-    name = f"rl_verifiers_file_{path.stem}_{digest}"
-    if name in sys.modules:
-        return sys.modules[name]
-    if not path.is_file():
-        raise UserError(f"--verifier: no file {path}")
-    found = importlib.util.spec_from_file_location(name, path)
-    assert found is not None  # a .py file always has a loader
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module
+    """The module of a file, and what it registered when it was run."""
     before = set(rl_verifiers.names())
-    try:
-        found.loader.exec_module(module)
-    except BaseException as error:
-        del sys.modules[name]
-        if isinstance(error, SyntaxError):
-            raise UserError(f"{path}, line {error.lineno or 1}: no Python: {error.msg}") from error
-        if isinstance(error, Exception) and not isinstance(error, VerifierError):
-            kind = type(error).__name__
-            raise UserError(f"{path}: cannot be imported: {kind}: {error}") from error
-        raise
-    _registered_in[name] = sorted(set(rl_verifiers.names()) - before)
+    module = run_file(str(path.resolve()))
+    if module.__name__ not in _registered_in:
+        _registered_in[module.__name__] = sorted(set(rl_verifiers.names()) - before)
     return module
 
 

@@ -179,29 +179,10 @@ def _json_calls(text: str) -> list[Call]:
     if values is not None and any(map(_looks_like_call, values)):
         return [call for value in values for call in _calls_of(value)]
     if values is None:
-        spans = _bracketed(text) or _bracketed(extract.code_fence(text, "json") or "")
+        spans = extract.bracketed(text) or extract.bracketed(extract.code_fence(text, "json") or "")
         values = [value for span in spans for value in _value(span)]
     found = [value for value in values if _looks_like_call(value)]
     return [call for value in found for call in _calls_of(value)]
-
-
-def _bracketed(text: str) -> list[str]:
-    """The outermost objects and arrays in a text, by their brackets."""
-    depth, start, found, quoted = 0, 0, [], False
-    for match in re.finditer(r'\\.|"|[\[{]|[\]}]', text):
-        mark = match[0]
-        if mark == '"':
-            quoted = depth > 0 and not quoted
-        elif quoted or mark[0] == "\\":
-            continue
-        elif mark in "[{":
-            start = match.start() if depth == 0 else start
-            depth += 1
-        elif depth > 0:
-            depth -= 1
-            if depth == 0:
-                found.append(text[start : match.end()])
-    return found
 
 
 def _value(text: str) -> list[Any]:

@@ -155,7 +155,7 @@ def json_value(
     Raises:
         ValueError: There is none, or it nests deeper than ``MAX_JSON_NESTING``.
     """
-    candidates = (code_fence(text, "json"), text, _last_bracketed(text))
+    candidates = (code_fence(text, "json"), text, *bracketed(text)[-1:])
     for candidate in candidates:
         if candidate is None or _nesting(candidate) > MAX_JSON_NESTING:
             continue
@@ -386,8 +386,10 @@ def _with_context(text: str, start: int, end: int) -> str:
     return text[start : after.end()]
 
 
-def _last_bracketed(text: str) -> str | None:
-    depth, start, found, quoted = 0, 0, None, False
+def bracketed(text: str) -> list[str]:
+    """The outermost objects and arrays in a text, by their brackets."""
+    depth, start, quoted = 0, 0, False
+    found: list[str] = []
     for match in re.compile(r'\\.|"|[\[{]|[\]}]').finditer(text):
         mark = match[0]
         if mark == '"':
@@ -399,8 +401,9 @@ def _last_bracketed(text: str) -> str | None:
             depth += 1
         elif depth > 0:
             depth -= 1
-            found = (start, match.end()) if depth == 0 else found
-    return text[slice(*found)] if found else None
+            if depth == 0:
+                found.append(text[start : match.end()])
+    return found
 
 
 def _nesting(text: str) -> int:

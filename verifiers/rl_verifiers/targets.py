@@ -54,7 +54,7 @@ def load_target(target: str) -> Any:
     place, _, attribute = target.rpartition(":") if isinstance(target, str) else ("", "", "")
     if not place or not attribute:
         raise VerifierError(f"target {target!r} is not of the form module:attribute or file.py:...")
-    found: Any = _run_file(place) if place.endswith(".py") else _import(place)
+    found: Any = run_file(place) if place.endswith(".py") else _import(place)
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise VerifierError(f"target {target!r}: {_missing(found, name)}")
@@ -72,7 +72,13 @@ def _import(name: str) -> ModuleType:
         ) from error
 
 
-def _run_file(path: str) -> ModuleType:
+@cache
+def run_file(path: str) -> ModuleType:
+    """The module of a Python file, run once in a process.
+
+    Raises:
+        VerifierError: No such file, no Python, or what it raised.
+    """
     file = Path(path).resolve()
     digest = hashlib.sha256(str(file).encode("utf-8", "surrogatepass")).hexdigest()
     name = f"_rl_verifiers_target_{digest[:12]}_{file.stem}"
@@ -85,6 +91,9 @@ def _run_file(path: str) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
+        if isinstance(error, SyntaxError):
+            where = f"{path}, line {error.lineno or 1}"
+            raise VerifierError(f"{where}: no Python: {error.msg}") from error
         raise VerifierError(f"{path}: {type(error).__name__}: {error}") from error
     return module
 

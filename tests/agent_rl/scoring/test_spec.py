@@ -87,7 +87,7 @@ def test_a_configuration_may_name_a_file(tmp_path):
 def test_a_file_that_is_no_python_is_one_line(tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("def verify(:\n")
-    with pytest.raises(UserError, match=r"broken.py, line 1: no Python"):
+    with pytest.raises(VerifierError, match=r"broken.py, line 1: no Python"):
         build(specify(str(path), {}))
 
 
