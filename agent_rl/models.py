@@ -32,7 +32,9 @@ from agent_rl.errors import UserError
 logging.disable_progress_bar()  # they write over ours
 
 TINY_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{{ m['content'] }}"
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m['role'] == 'tool' %}<result>{{ m['content'] }}</result>"
+    "{% else %}{{ m['content'] }}{% endif %}"
     "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
 )
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

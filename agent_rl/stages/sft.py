@@ -236,11 +236,28 @@ class Demonstrations:
     def _one(self, rng: np.random.Generator) -> Segment:
         size = self._env.tasks.size
         index = int(rng.integers(2**31 if size is None else size))
-        observation, _ = self._env.reset(seed=int(rng.integers(2**31)), options={"index": index})
+        env = self._env
+        observation, _ = env.reset(seed=int(rng.integers(2**31)), options={"index": index})
         style = self._styles[int(rng.choice(len(self._styles), p=self._shares))]
-        text = self._env.demonstration(self._env.task, style, rng)
-        said: Message = {"role": "assistant", "content": text}
-        return example([*observation, said], self._chat, self._context, where=f"task {index}")
+        ids = self._chat.prompt_ids(observation)
+        n_prompt, sampled = len(ids), []
+        while True:
+            text = env.demonstrate(style, rng)
+            said = self._chat.completion_ids(text)
+            sampled += range(len(ids), len(ids) + len(said))
+            if env.max_turns == 1 or env.memory == "last":
+                ids = [*ids, *said]
+                break
+            observation, _, terminated, truncated, _ = env.step(text)
+            if terminated or truncated:
+                ids = [*ids, *said]
+                break
+            ids = self._chat.next_prompt_ids(ids, said, observation)
+        if len(ids) > self._context:
+            raise UserError(
+                f"task {index}: {len(ids)} tokens, but the model's context is {self._context}"
+            )
+        return Segment(tuple(ids), tuple(sampled), n_prompt)
 
 
 class FileExamples:

@@ -172,6 +172,10 @@ class TextEnv(gymnasium.Env[Observation, Action]):
             f"{type(self).__name__} has no tasks: give it `tasks` or override `load_tasks(split)`"
         )
 
+    def begin(self, task: Task) -> Awaitable[None] | None:
+        """Sets up what belongs to one episode, before ``opening``; ``close`` gives it back."""
+        return None
+
     def opening(self, task: Task) -> Sequence[Message] | Awaitable[Sequence[Message]]:
         """The first messages, after the system prompt. Default: the task's prompt."""
         if isinstance(task.prompt, str):
@@ -204,15 +208,27 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         """
         raise DataError(f"{type(self).__name__} has no demonstrations")
 
-    def expert(self, rng: np.random.Generator) -> str:
-        """A good action now, in the running episode. Default: the first style's demonstration.
+    def demonstrate(self, style: str, rng: np.random.Generator) -> str:
+        """The next action of a demonstration in the running episode. Default: ``demonstration``.
 
-        Games and tool loops override it; playing an episode with it gives supervised turns.
+        Tool loops override it; supervised training plays whole episodes with it.
+
+        Args:
+            style: One of ``styles``; the same in all turns of an episode.
+            rng: Where choices come from.
+
+        Raises:
+            DataError: The environment has no demonstrations.
+        """
+        return self.demonstration(self.task, style, rng)
+
+    def expert(self, rng: np.random.Generator) -> str:
+        """A good action now, in the running episode. Default: ``demonstrate`` in the first style.
 
         Raises:
             DataError: The environment knows none.
         """
-        return self.demonstration(self.task, self.styles[0] if self.styles else "", rng)
+        return self.demonstrate(self.styles[0] if self.styles else "", rng)
 
     # The episode.
 
@@ -259,6 +275,10 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         if self.verifier is not None:
             getattr(self.judging, "prepare", lambda: None)()
 
+    def system_text(self) -> str | None:
+        """The text of the system message; None for no such message."""
+        return self.system_prompt
+
     async def judge(self, completion: str) -> Score:
         """The score of a completion of the present task; status ``error`` where we failed twice."""
         row = self.task.row()
@@ -282,7 +302,7 @@ class TextEnv(gymnasium.Env[Observation, Action]):
             for a given task).
         """
         task, index = self._begin(seed, options)
-        opening = self.opening(task)
+        opening = self._open(task)
         return self._opened(wait(opening) if inspect.isawaitable(opening) else opening, index)
 
     async def areset(
@@ -290,7 +310,7 @@ class TextEnv(gymnasium.Env[Observation, Action]):
     ) -> tuple[Observation, dict[str, Any]]:
         """``reset`` for use inside an event loop."""
         task, index = self._begin(seed, options)
-        opening = self.opening(task)
+        opening = self._open(task)
         return self._opened(await opening if inspect.isawaitable(opening) else opening, index)
 
     def step(self, action: Action) -> StepResult:
@@ -339,10 +359,20 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         self._task, self.turn, self.done, self.messages = task, 0, False, []
         return task, index
 
+    def _open(self, task: Task) -> Sequence[Message] | Awaitable[Sequence[Message]]:
+        begun = self.begin(task)
+        return self.opening(task) if begun is None else self._open_after(begun, task)
+
+    async def _open_after(self, begun: Awaitable[None], task: Task) -> Sequence[Message]:
+        await begun
+        opening = self.opening(task)
+        return await opening if inspect.isawaitable(opening) else opening
+
     def _opened(
         self, opening: Sequence[Message], index: int | None
     ) -> tuple[Observation, dict[str, Any]]:
-        system = [Message(role="system", content=self.system_prompt)] if self.system_prompt else []
+        told = self.system_text()
+        system = [Message(role="system", content=told)] if told else []
         observation = self._say([*system, *opening])
         return observation, {"task_id": self.task.id, "index": index}
 

@@ -1,0 +1,364 @@
+"""Environments whose policy calls tools: it speaks, its calls are carried out, it sees the results."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from rl_envs.core import Reply, TextEnv
+from rl_envs.tasks import DataError
+from rl_envs.tools import execution
+from rl_envs.tools.formats import CallFormat, Parsed, ParsedCall, call_format, from_message
+from rl_envs.tools.tool import Finish, Tool, ToolError, ToolFailure, is_marked, tool_of
+from rl_envs.types import Message
+from rl_sandboxes import SandboxError
+from rl_verifiers.score import Score
+
+MAX_CALLS_PER_TURN = 32
+ERROR_CHARACTERS = 500
+COUNTS = ("calls", "malformed", "unknown", "errors", "timeouts", "over_budget")
+
+ToolSpec = Tool | Callable[..., Any] | Mapping[str, Any]
+"""A tool, a typed function, or ``{"mcp": {...}}`` for all tools of an MCP server."""
+
+
+class ToolResult(NamedTuple):
+    """What came of a call: its name, its arguments, the whole text, whether it is an error."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    content: str
+    is_error: bool = False
+    call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A call that ended the episode."""
+
+    answer: str
+
+
+class ToolEnv(TextEnv):
+    """An environment whose policy calls tools until it answers.
+
+    Tools are methods marked with ``@tool`` (state of the episode lives on ``self``), functions
+    given as ``tools``, or those of an MCP server. An action with calls is answered by their
+    results; one without any is the answer, and ``finished`` judges it. Whatever goes wrong with a
+    call is told to the policy and counted; only a ``ToolFailure`` is ours.
+
+    Args:
+        tools: More tools: functions, ``Tool`` objects, or ``{"mcp": {...}}``.
+        call_format: How calls are written: ``hermes``, ``llama3``, ``xml``, ``python``, ``tag``, ...,
+            or ``template``: the model's own chat template tells the tools, and its parser reads the
+            calls.
+        describe_tools: Tell the tools and the notation in the system prompt. Default: unless the
+            format is ``template``.
+        results: The role of a message with a result: ``tool``, or ``user`` for a template that has
+            no such role.
+        tool_timeout_s: Longest call in seconds.
+        max_calls: Calls per episode; later ones are refused. None: no limit but ``max_turns``.
+        max_output_chars: Longest result in characters; its middle is cut out.
+        malformed_penalty: Subtracted from a turn's reward for each call that cannot be read.
+        error_text: What a call that went wrong is answered with; None tells what went wrong. For
+            models whose alphabet cannot write that.
+        options: Those of ``TextEnv``.
+
+    Attributes:
+        counts: Of this episode: ``calls`` carried out, ``malformed``, ``unknown`` (no such tool),
+            ``errors`` (the call was refused or raised), ``timeouts``, ``over_budget``.
+        results_of_turn: The results of the last action's calls, uncut.
+
+    Raises:
+        DataError: A tool without types or docstring, two of one name, an unknown format.
+    """
+
+    max_turns = 8
+    call_format: Any = "hermes"
+    describe_tools: bool | None = None
+    results: Literal["tool", "user"] = "tool"
+    tool_timeout_s: float = 30.0
+    max_calls: int | None = None
+    max_output_chars: int = 4000
+    malformed_penalty: float = 0.0
+    error_text: str | None = None
+    extra_tools: ClassVar[Sequence[ToolSpec]] = ()
+
+    def __init__(
+        self,
+        *,
+        tools: Sequence[ToolSpec] = (),
+        call_format: str | None = None,
+        describe_tools: bool | None = None,
+        results: Literal["tool", "user"] | None = None,
+        tool_timeout_s: float | None = None,
+        max_calls: int | None = None,
+        max_output_chars: int | None = None,
+        malformed_penalty: float | None = None,
+        error_text: str | None = None,
+        **options: Any,
+    ) -> None:
+        given = {
+            "call_format": call_format,
+            "describe_tools": describe_tools,
+            "results": results,
+            "tool_timeout_s": tool_timeout_s,
+            "max_calls": max_calls,
+            "max_output_chars": max_output_chars,
+            "malformed_penalty": malformed_penalty,
+            "error_text": error_text,
+        }
+        for name, value in given.items():
+            if value is not None:
+                setattr(self, name, value)
+        super().__init__(**options)
+        self._specs = (*self.extra_tools, *tools)
+        self._tools: dict[str, Tool] | None = None
+        self._format: CallFormat = _format(self.call_format)
+        self._text: str | None = None  # of the system prompt
+        self.counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
+        self.results_of_turn: list[ToolResult] = []
+        self._pay = 0.0
+        _ = _method_tools(type(self))  # an author hears of a bad one now
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        name = type(self).__name__
+        if self.results not in ("tool", "user"):
+            raise DataError(f"{name}: results is {self.results!r}; it must be 'tool' or 'user'")
+        for option in ("tool_timeout_s", "max_output_chars"):
+            if not getattr(self, option) > 0:
+                raise DataError(f"{name}: {option} is {getattr(self, option)}; it must be above 0")
+        if self.max_calls is not None and self.max_calls < 1:
+            raise DataError(f"{name}: max_calls is {self.max_calls}; it must be at least 1")
+        if self.malformed_penalty < 0:
+            raise DataError(
+                f"{name}: malformed_penalty is {self.malformed_penalty}; it is subtracted, so it "
+                "must be 0 or more"
+            )
+
+    # Hooks, beside those of TextEnv.
+
+    def finished(self, answer: str) -> Reply | Awaitable[Reply]:
+        """The reply to an action without any call, or to a tool's ``Finish``. Default: judge it."""
+        return self._judged(answer)
+
+    # What authors and oracles use.
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """The tools by name, bound to this episode.
+
+        Raises:
+            DataError: Two have one name, or none can be made of what was given.
+        """
+        if self._tools is None:
+            found: dict[str, Tool] = {}
+            for each in (
+                *(made.bound(self) for made in _method_tools(type(self))),
+                *(made for spec in self._specs for made in _tools_of(spec, type(self).__name__)),
+            ):
+                if each.name in found:
+                    raise DataError(f"{type(self).__name__}: two tools are called {each.name!r}")
+                found[each.name] = each
+            if not found:
+                raise DataError(
+                    f"{type(self).__name__} has no tools: mark methods with @tool or give `tools`"
+                )
+            self._tools = found
+        return self._tools
+
+    @property
+    def definitions(self) -> list[dict[str, Any]]:
+        """The tools as OpenAI's ``tools`` list them."""
+        return [each.definition for each in self.tools.values()]
+
+    def call_text(self, name: str, /, **arguments: Any) -> str:
+        """A call as a policy would write it in the present format."""
+        return self._format.write([ParsedCall(name, arguments)])
+
+    def pay(self, amount: float) -> None:
+        """Adds to the reward of this turn; for tools that earn or cost something."""
+        self._pay += amount
+
+    def system_text(self) -> str | None:
+        """The system prompt, with the tools where they are described there."""
+        if self._text is None:
+            told = self.describe_tools
+            if told is None:
+                told = self.call_format != "template"
+            parts = [self.system_prompt or ""]
+            parts += [self._format.describe(self.definitions)] if told else []
+            self._text = "\n\n".join(part for part in parts if part)
+        return self._text or None
+
+    # The episode.
+
+    def _begin(self, seed: int | None, options: dict[str, Any] | None) -> Any:
+        begun = super()._begin(seed, options)
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self.results_of_turn, self._pay = [], 0.0
+        return begun
+
+    def _opened(self, opening: Any, index: int | None) -> Any:
+        observation, info = super()._opened(opening, index)
+        if self.call_format == "template":
+            info["tools"] = self.definitions
+        return observation, info
+
+    async def respond(self, action: str) -> Reply:
+        """Carries out the calls of an action; without any, ends the episode by ``finished``.
+
+        Raises:
+            ToolFailure: A tool failed us.
+        """
+        self.results_of_turn, self._pay = [], 0.0
+        parsed = self._parsed(action)
+        if not parsed.calls and not parsed.problems:
+            return self._paid(await self._finish(action))
+        ended = await self._carry_out(parsed)
+        if ended is not None:
+            return self._paid(await self._finish(ended.answer))
+        messages = [self._message(result) for result in self.results_of_turn]
+        if self.turn < self.max_turns:
+            return self._paid(Reply(messages=messages))
+        score = Score.wrong(f"no answer within {self.max_turns} turns", status="over_limit")
+        return self._paid(Reply(messages=messages, truncated=True, score=score))
+
+    def _parsed(self, action: str) -> Parsed:
+        spoken = self.messages[-1]
+        if spoken.get("tool_calls"):  # an endpoint or the model's own parser read them
+            return from_message(spoken)
+        return self._format.parse(action, self.tools)
+
+    async def _carry_out(self, parsed: Parsed) -> _Ended | None:
+        for problem in parsed.problems[:MAX_CALLS_PER_TURN]:
+            self.counts["malformed"] += 1
+            self._pay -= self.malformed_penalty
+            self.results_of_turn.append(ToolResult("", {}, f"Error: {problem}", is_error=True))
+        for call in parsed.calls[:MAX_CALLS_PER_TURN]:
+            result = await self._result(call)
+            if isinstance(result, _Ended):
+                return result
+            self.results_of_turn.append(result)
+        extra = len(parsed.calls) - MAX_CALLS_PER_TURN
+        if extra > 0:
+            self.counts["over_budget"] += extra
+            text = f"Error: {extra} more calls were left out; at most {MAX_CALLS_PER_TURN} a turn"
+            self.results_of_turn.append(ToolResult("", {}, text, is_error=True))
+        return None
+
+    async def _result(self, call: ParsedCall) -> ToolResult | _Ended:
+        """What comes of a call; our failures are raised, all others are text."""
+        if self.max_calls is not None and self.counts["calls"] >= self.max_calls:
+            return self._error(
+                call, "over_budget", f"no calls are left (at most {self.max_calls}); answer now"
+            )
+        chosen = self.tools.get(call.name)
+        if chosen is None:
+            names = ", ".join(self.tools)
+            return self._error(
+                call, "unknown", f"there is no tool {call.name[:100]!r}; there are {names}"
+            )
+        self.counts["calls"] += 1
+        try:
+            arguments = chosen.check(call.arguments)
+            value = await execution.call(chosen, arguments, self.tool_timeout_s)
+            if isinstance(value, Finish):
+                return _Ended(value.answer)
+            return ToolResult(call.name, call.arguments, _as_text(value), call_id=call.id)
+        except (ToolFailure, SandboxError) as error:
+            raise ToolFailure(f"tool {call.name}: {error}") from error
+        except execution.ToolTimeout as error:
+            return self._error(call, "timeouts", str(error))
+        except ToolError as error:
+            return self._error(call, "errors", str(error))
+        except (Exception, SystemExit) as error:  # whatever an author's tool raises
+            return self._error(call, "errors", f"{type(error).__name__}: {error}")
+
+    def _error(self, call: ParsedCall, kind: str, text: str) -> ToolResult:
+        self.counts[kind] += 1
+        line = text[:ERROR_CHARACTERS]
+        return ToolResult(
+            call.name, call.arguments, f"Error: {line}", is_error=True, call_id=call.id
+        )
+
+    async def _finish(self, answer: str) -> Reply:
+        reply = self.finished(answer)
+        return await reply if inspect.isawaitable(reply) else reply
+
+    def _paid(self, reply: Reply) -> Reply:
+        """The reply with what the turn's tools earned and cost, and the counts."""
+        return Reply(
+            reply.messages,
+            reply.reward + self._pay,
+            reply.terminated,
+            reply.truncated,
+            reply.score,
+            {**reply.info, "tools": dict(self.counts)},
+        )
+
+    def _message(self, result: ToolResult) -> Message:
+        content = cut(result.content, self.max_output_chars)
+        if result.is_error and self.error_text is not None:
+            content = self.error_text
+        if self.results == "user":
+            return Message(role="user", content=content)
+        message = Message(role="tool", content=content)
+        if result.name:
+            message["name"] = result.name
+        if result.call_id:
+            message["tool_call_id"] = result.call_id
+        return message
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_tools": None}  # bound to the instance
+
+
+def cut(text: str, limit: int) -> str:
+    """A text of about ``limit`` characters at most: its head, a note of what is left out, its tail."""
+    if len(text) <= limit:
+        return text
+    head = (limit + 1) // 2
+    tail = limit - head
+    left_out = len(text) - limit
+    return f"{text[:head]}\n[... {left_out} characters left out ...]\n{text[len(text) - tail :]}"
+
+
+@cache
+def _method_tools(cls: type) -> tuple[Tool, ...]:
+    """The marked methods of a class, those of its bases first, an override in its base's place."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        found |= {name: value for name, value in vars(base).items() if is_marked(value)}
+    return tuple(tool_of(getattr(cls, name)) for name in found if is_marked(getattr(cls, name)))
+
+
+def _tools_of(spec: ToolSpec, owner: str) -> Sequence[Tool]:
+    if isinstance(spec, Tool):
+        return (spec,)
+    if isinstance(spec, Mapping):
+        if set(spec) != {"mcp"}:
+            raise DataError(f'{owner}: tools: {dict(spec)} is no tool; write {{"mcp": {{...}}}}')
+        from rl_envs.tools.mcp import tools_of  # noqa: PLC0415 - an extra
+
+        return tools_of(spec["mcp"], owner)
+    return (tool_of(spec),)
+
+
+def _format(name: str) -> CallFormat:
+    """The format of a name. A model's own parser reads most of ``template``; its texts, hermes."""
+    return call_format("hermes" if name == "template" else name)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError) as error:
+        raise ToolError(f"the result cannot be written as JSON: {error}") from error
