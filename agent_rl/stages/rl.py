@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from agent_rl import algorithms, checkpoint, models
+from agent_rl.ablation import with_logprobs, with_tool_tokens
 from agent_rl.chat import Chat
 from agent_rl.clock import Clock
 from agent_rl.config import RLConfig
@@ -144,11 +145,18 @@ def train_step(
 
     with clock("reference"):
         batch = gather(
-            kept,
+            [with_tool_tokens(t) for t in kept] if config.train_on_tool_tokens else kept,
             overlong_buffer=algorithm.overlong_buffer,
             max_tokens=config.sampling.max_tokens,
             bootstrap=algorithm.advantage == "gae",
         )
+        if config.train_on_tool_tokens:
+            batch = with_logprobs(
+                batch,
+                state.policy,
+                micro_tokens=config.micro_tokens,
+                share_prompts=config.share_prompts,
+            )
         before = score_before_update(config, state, batch)
 
     with clock("credit"):

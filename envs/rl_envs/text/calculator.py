@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 
 from rl_envs.tasks import TEST_FRACTION, DataError, EnumeratedTasks, GeneratedTasks
+from rl_envs.text.arithmetic import last_boxed_integer
 from rl_envs.text.expressions import ExpressionError, evaluate
-from rl_envs.tools import ToolEnv, ToolError, tool
-from rl_envs.types import Task, TaskSource
+from rl_envs.tools import ToolEnv, ToolError, ToolResult, tool
+from rl_envs.types import Message, Task, TaskSource
+from rl_verifiers.score import Row, Score
 
 QUESTIONS = {
     "compact": "{compact}=?",
     "spaced": "{spaced} = ?",
     "instruction": "What is {spaced}? Put the answer in \\boxed{{}}.",
 }
+MOST_EXAMPLES = 8
 ENUMERABLE = 20_000
 """Problem sets up to this size are listed and split; larger ones are generated."""
 
@@ -38,13 +41,13 @@ class Calculator(ToolEnv):
         low: The smallest operand.
         high: The largest operand.
         question: ``compact`` (``37*24=?``), ``spaced`` or ``instruction``.
+        examples: How many solved problems, calls and results included, stand before the question.
         operations_per_call: How many operations one call may hold; 0 for any number.
         test_fraction: The share of problems kept for the test split.
         seed: Seeds generated problems (sets too large to list).
         options: Those of ``ToolEnv``.
     """
 
-    verifier = "math"
     max_turns = 4
     styles = ("tool", "direct", "slip")
     source = "all problems of a form, or generated"
@@ -56,6 +59,7 @@ class Calculator(ToolEnv):
         low: int = 11,
         high: int = 99,
         question: str = "instruction",
+        examples: int = 0,
         operations_per_call: int = 1,
         test_fraction: float = TEST_FRACTION,
         seed: int = 0,
@@ -67,6 +71,9 @@ class Calculator(ToolEnv):
             raise DataError(f"operands from {low} to {high}; need 0 <= low <= high")
         if question not in QUESTIONS:
             raise DataError(f"question is {question!r}; it must be one of {', '.join(QUESTIONS)}")
+        if not 0 <= examples <= MOST_EXAMPLES:
+            raise DataError(f"examples is {examples}; it must be within 0..{MOST_EXAMPLES}")
+        self.examples = examples
         self.form, self.low, self.high = form, low, high
         self.question = question
         self.operations_per_call = operations_per_call
@@ -86,6 +93,27 @@ class Calculator(ToolEnv):
             self.seed_of_tasks,
         )
 
+    def opening(self, task: Task) -> list[Message]:
+        """The solved examples, if any, and the question."""
+        solved = [m for example in self._examples(task) for m in self._solved(example)]
+        return [*solved, Message(role="user", content=str(task.prompt))]
+
+    def _examples(self, task: Task) -> list[Task]:
+        """Fixed problems of the train split, never the one that is asked."""
+        train = self.load_tasks("train")
+        few = [train[index] for index in _spread(train.size, self.examples + 1)]
+        return [example for example in few if example.id != task.id][: self.examples]
+
+    def _solved(self, task: Task) -> list[Message]:
+        turns = [Message(role="user", content=str(task.prompt))]
+        for step in task.info["steps"]:
+            call = self.call_text("calculate", expression=step)
+            turns.append(Message(role="assistant", content=call))
+            result = ToolResult("calculate", {}, self.calculate(step))
+            turns.append(self.result_message(result))
+        turns.append(Message(role="assistant", content=f"\\boxed{{{task.answer}}}"))
+        return turns
+
     @tool(inline=True)
     def calculate(self, expression: str) -> str:
         """Work out an arithmetic expression exactly.
@@ -101,6 +129,14 @@ class Calculator(ToolEnv):
         if self.operations_per_call and len(numbers) - 1 - signed > self.operations_per_call:
             raise ToolError(f"at most {self.operations_per_call} operation(s) in one call")
         return str(value)
+
+    def score(self, completion: str, row: Row) -> Score:
+        """Right if the last box holds exactly the value; an expression is no value."""
+        boxed = last_boxed_integer(completion)
+        if boxed == row["answer"]:
+            return Score.correct(answer=boxed)
+        reason = f"boxed {boxed}, value {row['answer']}"
+        return Score.wrong(reason, status="no_answer" if boxed is None else "wrong", answer=boxed)
 
     def demonstrate(self, style: str, rng: np.random.Generator) -> str:
         """The next turn of a demonstration."""
@@ -130,6 +166,12 @@ def _tasks(
         return EnumeratedTasks(make, count, split=split, test_fraction=test_fraction)
     drawn = partial(_drawn, form, low, high, question)
     return GeneratedTasks(drawn, seed=seed, split=split, test_fraction=test_fraction)
+
+
+def _spread(size: int | None, n: int) -> list[int]:
+    """``n`` indices far from one another."""
+    stride = (size or 1_000_000) // (n + 1)
+    return [stride * (place + 1) for place in range(n)]
 
 
 def _numbered(form: str, low: int, high: int, question: str, index: int) -> Task:

@@ -1,4 +1,4 @@
-"""Environments whose policy calls tools: it speaks, its calls are carried out, it sees the results."""
+"""Environments whose policy calls tools: its calls are carried out, it sees the results."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ToolEnv(TextEnv):
 
     Args:
         tools: More tools: functions, ``Tool`` objects, or ``{"mcp": {...}}``.
-        call_format: How calls are written: ``hermes``, ``llama3``, ``xml``, ``python``, ``tag``, ...,
+        call_format: How calls are written: ``hermes``, ``llama3``, ``xml``, ``python``, ``tag``,
             or ``template``: the model's own chat template tells the tools, and its parser reads the
             calls.
         describe_tools: Tell the tools and the notation in the system prompt. Default: unless the
@@ -223,7 +223,7 @@ class ToolEnv(TextEnv):
         ended = await self._carry_out(parsed)
         if ended is not None:
             return self._paid(await self._finish(ended.answer))
-        messages = [self._message(result) for result in self.results_of_turn]
+        messages = [self.result_message(result) for result in self.results_of_turn]
         if self.turn < self.max_turns:
             return self._paid(Reply(messages=messages))
         score = Score.wrong(f"no answer within {self.max_turns} turns", status="over_limit")
@@ -254,17 +254,17 @@ class ToolEnv(TextEnv):
 
     async def _result(self, call: ParsedCall) -> ToolResult | _Ended:
         """What comes of a call; our failures are raised, all others are text."""
-        if self.max_calls is not None and self.counts["calls"] >= self.max_calls:
-            return self._error(
-                call, "over_budget", f"no calls are left (at most {self.max_calls}); answer now"
-            )
         chosen = self.tools.get(call.name)
+        if self.max_calls is not None and self.counts["calls"] >= self.max_calls:
+            why = f"no calls are left (at most {self.max_calls}); answer now"
+            return self._error(call, "over_budget", why)
         if chosen is None:
-            names = ", ".join(self.tools)
-            return self._error(
-                call, "unknown", f"there is no tool {call.name[:100]!r}; there are {names}"
-            )
+            why = f"there is no tool {call.name[:100]!r}; there are {', '.join(self.tools)}"
+            return self._error(call, "unknown", why)
         self.counts["calls"] += 1
+        return await self._carried_out(chosen, call)
+
+    async def _carried_out(self, chosen: Tool, call: ParsedCall) -> ToolResult | _Ended:
         try:
             arguments = chosen.check(call.arguments)
             value = await execution.call(chosen, arguments, self.tool_timeout_s)
@@ -302,7 +302,8 @@ class ToolEnv(TextEnv):
             {**reply.info, "tools": dict(self.counts)},
         )
 
-    def _message(self, result: ToolResult) -> Message:
+    def result_message(self, result: ToolResult) -> Message:
+        """The message that tells a result to the policy."""
         content = cut(result.content, self.max_output_chars)
         if result.is_error and self.error_text is not None:
             content = self.error_text
@@ -320,7 +321,7 @@ class ToolEnv(TextEnv):
 
 
 def cut(text: str, limit: int) -> str:
-    """A text of about ``limit`` characters at most: its head, a note of what is left out, its tail."""
+    """A text of about ``limit`` characters: its head, a note of what is left out, its tail."""
     if len(text) <= limit:
         return text
     head = (limit + 1) // 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
+import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -113,20 +115,12 @@ def _in_thread(function: Callable[[], Any]) -> asyncio.Future[Any]:
             value = context.run(function)
         except BaseException as raised:
             error = raised
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(hand_over, value, error)
-        except RuntimeError:  # the loop was closed meanwhile
-            pass
 
     _free_thread().jobs.put(job)
     return future
 
 
-def _register() -> None:
-    import os  # noqa: PLC0415
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_forget_after_fork)
-
-
-_register()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

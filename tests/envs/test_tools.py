@@ -1,0 +1,396 @@
+"""Tools: what is made of a function, and what comes of every kind of call."""
+
+import asyncio
+import json
+import threading
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from rl_envs import DataError, Task
+from rl_envs.tools import Finish, Tool, ToolEnv, ToolError, ToolFailure, cut, tool
+
+TASKS = [Task("1", "What is in the drawer?", answer="a spoon")]
+never = threading.Event()
+
+
+class Drawer(ToolEnv):
+    """A drawer that is opened and looked into."""
+
+    tasks = TASKS
+    verifier = "exact"
+    max_turns = 4
+
+    def begin(self, task):
+        self.opened = 0
+
+    @tool
+    def open(self, times: int = 1) -> str:
+        """Open the drawer.
+
+        Args:
+            times: How often.
+        """
+        self.opened += times
+        return f"open {self.opened}"
+
+    @tool(inline=True)
+    def answer(self, text: str) -> Finish:
+        """Say what is in it."""
+        return Finish(text)
+
+    @tool
+    def fail(self, how: str) -> str:
+        """Fail in some way."""
+        if how == "exit":
+            raise SystemExit(3)
+        if how == "stop":
+            raise StopIteration
+        if how == "deep":
+            return self.fail(how)
+        if how == "ours":
+            raise ToolFailure("the drawer burnt down")
+        raise {"value": ValueError, "tool": ToolError, "time": TimeoutError}[how]("no such drawer")
+
+    @tool(timeout_s=0.05)
+    def hang(self) -> str:
+        """Never come back."""
+        never.wait()
+        return ""
+
+    @tool(timeout_s=0.05)
+    async def sleep(self) -> str:
+        """Never come back either."""
+        await asyncio.Event().wait()
+        return ""
+
+    @tool(inline=True)
+    def shout(self, length: int) -> str:
+        """Say much."""
+        return "a" * length + "z"
+
+    @tool(inline=True)
+    def look(self) -> dict[str, Any]:
+        """Look at everything."""
+        self.pay(0.25)
+        return {"inside": ["a spoon"], "é": None}
+
+
+def begun(**options):
+    env = Drawer(**options)
+    env.reset(seed=0, options={"index": 0})
+    return env
+
+
+def call(env, name, **arguments):
+    return env.step(env.call_text(name, **arguments))
+
+
+def test_a_schema_is_made_of_types_and_docstring():
+    def book(
+        nights: int, room: Literal["single", "double"], notes: Annotated[str, "free"] = ""
+    ) -> str:
+        """Book a room.
+
+        It costs nothing.
+
+        Args:
+            nights: How long.
+            room: Which kind.
+        """
+        return ""
+
+    made = Tool.of(book)
+    assert made.definition == {
+        "type": "function",
+        "function": {
+            "name": "book",
+            "description": "Book a room.\n\nIt costs nothing.",
+            "parameters": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["nights", "room"],
+                "properties": {
+                    "nights": {"type": "integer", "description": "How long."},
+                    "room": {
+                        "type": "string",
+                        "enum": ["single", "double"],
+                        "description": "Which kind.",
+                    },
+                    "notes": {"type": "string", "default": ""},
+                },
+            },
+        },
+    }
+    assert made.check({"nights": "3", "room": "double"}) == {"nights": 3, "room": "double"}
+
+
+def test_parameters_may_be_called_as_what_a_model_has():
+    def odd(schema: str, copy: int, model_config: bool, json: str = "x") -> str:
+        """Odd names."""
+        return f"{schema}{copy}{model_config}{json}"
+
+    made = Tool.of(odd)
+    given = {"schema": "s", "copy": 1, "model_config": True}
+    assert list(made.schema["properties"]) == ["schema", "copy", "model_config", "json"]
+    assert made.function(**made.check(given)) == "s1Truex"
+
+
+def no_types(a) -> str:
+    """Without types."""
+
+
+def no_docstring(a: int) -> str:
+    return ""
+
+
+def many(*values: int) -> str:
+    """Any number of values."""
+
+
+def no_schema(a: threading.Thread) -> str:
+    """A type that JSON has not."""
+
+
+def another(a: int) -> str:
+    """Describes what it has not.
+
+    Args:
+        b: Not there.
+    """
+
+
+@pytest.mark.parametrize(
+    ("function", "line"),
+    [
+        (no_types, "tool no_types: parameter 'a' has no type; write, for example, a: str"),
+        (no_docstring, "tool no_docstring: it has no docstring"),
+        (many, r"tool many: \*values: int cannot be called by keyword"),
+        (no_schema, "tool no_schema: no JSON schema can be made of its types"),
+        (another, "tool another: its docstring describes 'b', no such parameter"),
+        (7, "tools: 7 is no function"),
+    ],
+)
+def test_an_author_hears_what_is_wrong_with_a_tool(function, line):
+    with pytest.raises(DataError, match=line):
+        _ = Drawer(tools=[function]).tools
+
+
+def test_two_tools_of_one_name_are_refused():
+    def answer(text: str) -> str:
+        """Another answer."""
+
+    with pytest.raises(DataError, match="Drawer: two tools are called 'answer'"):
+        _ = Drawer(tools=[answer]).tools
+
+
+def test_an_environment_without_tools_says_what_to_do():
+    class Empty(ToolEnv):
+        """Has none."""
+
+        tasks = TASKS
+
+    with pytest.raises(DataError, match="Empty has no tools: mark methods with @tool"):
+        Empty().reset(seed=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"call_format": "hermez"},
+        {"results": "robot"},
+        {"tool_timeout_s": 0.0},
+        {"max_calls": 0},
+        {"malformed_penalty": -1.0},
+        {"max_output_chars": 0},
+        {"tools": [{"mpc": {}}]},
+    ],
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(DataError):
+        _ = Drawer(**options).tools
+
+
+def test_state_belongs_to_the_episode():
+    env = begun()
+    assert call(env, "open", times=2)[0][0]["content"] == "open 2"
+    assert call(env, "open")[0][0]["content"] == "open 3"
+    twin = env.clone()
+    twin.reset(seed=0)
+    assert call(twin, "open")[0][0]["content"] == "open 1"
+    env.reset(seed=0)
+    assert call(env, "open")[0][0]["content"] == "open 1"
+
+
+def test_an_action_without_calls_is_the_answer():
+    _, reward, terminated, truncated, info = begun().step("a spoon")
+    assert (reward, terminated, truncated) == (1.0, True, False)
+    assert info["score"].passed
+
+
+def test_a_tool_can_end_the_episode_and_pay():
+    env = begun()
+    seen, reward, *_ = call(env, "look")
+    assert json.loads(seen[0]["content"]) == {"inside": ["a spoon"], "é": None}
+    assert reward == 0.25
+    _, reward, terminated, _, info = call(env, "answer", text="a spoon")
+    assert (reward, terminated, info["score"].status) == (1.0, True, "correct")
+    assert info["tools"]["calls"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "kind", "text"),
+    [
+        ("open", {"times": "many"}, "errors", "parameter 'times': Input should be a valid integer"),
+        ("open", {"time": 1}, "errors", "there is no parameter 'time'; there are times"),
+        ("answer", {}, "errors", "parameter 'text' is missing"),
+        ("shut", {}, "unknown", "there is no tool 'shut'; there are open, answer, fail"),
+        ("fail", {"how": "value"}, "errors", "ValueError: no such drawer"),
+        ("fail", {"how": "tool"}, "errors", "Error: no such drawer"),
+        ("fail", {"how": "time"}, "errors", "TimeoutError: no such drawer"),
+        ("fail", {"how": "exit"}, "errors", "SystemExit: 3"),
+        ("fail", {"how": "stop"}, "errors", "the tool raised StopIteration"),
+        ("fail", {"how": "deep"}, "errors", "RecursionError"),
+        ("hang", {}, "timeouts", "no answer within 0.05 s"),
+        ("sleep", {}, "timeouts", "no answer within 0.05 s"),
+    ],
+)
+def test_what_goes_wrong_is_told_and_counted(name, arguments, kind, text):
+    env = begun()
+    seen, reward, terminated, truncated, info = call(env, name, **arguments)
+    assert (reward, terminated, truncated) == (0.0, False, False)
+    assert seen[0]["role"] == "tool"
+    assert text in seen[0]["content"]
+    expected = dict.fromkeys(env.counts, 0) | {kind: 1}
+    assert info["tools"] == expected | {"calls": int(kind != "unknown")}
+    assert env.step("a spoon")[1] == 1.0  # and the episode goes on
+
+
+def test_our_own_failure_is_no_answer_to_the_policy():
+    with pytest.raises(ToolFailure, match="tool fail: the drawer burnt down"):
+        call(begun(), "fail", how="ours")
+
+
+def test_a_malformed_call_is_answered_and_may_cost():
+    env = begun(malformed_penalty=0.1)
+    seen, reward, terminated, _, info = env.step('<tool_call>{"name": "open", </tool_call>')
+    assert seen[0]["content"].startswith("Error: ")
+    assert (reward, terminated, info["tools"]["malformed"]) == (-0.1, False, 1)
+
+
+def test_a_failed_call_can_be_answered_in_one_word():
+    assert call(begun(error_text="e"), "shut")[0][0]["content"] == "e"
+
+
+def test_ten_megabytes_are_cut_head_and_tail():
+    env = begun(max_output_chars=100)
+    text = call(env, "shout", length=10_000_000)[0][0]["content"]
+    assert text == "a" * 50 + "\n[... 9999901 characters left out ...]\n" + "a" * 49 + "z"
+    assert len(env.results_of_turn[0].content) == 10_000_001
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 9, 10, 11])
+def test_cut_keeps_the_limit(length):
+    text = "abcdefghij"
+    kept = "".join(part for part in cut(text, length).split("\n") if "left out" not in part)
+    assert kept == (text if length >= 10 else text[: (length + 1) // 2] + text[10 - length // 2 :])
+
+
+def test_a_budget_of_calls():
+    env = begun(max_calls=1)
+    call(env, "open")
+    seen, *_, info = call(env, "open")
+    assert seen[0]["content"] == "Error: no calls are left (at most 1); answer now"
+    assert (env.opened, info["tools"]["calls"], info["tools"]["over_budget"]) == (1, 1, 1)
+
+
+def test_a_thousand_calls_in_one_action_are_not_all_carried_out():
+    env = begun()
+    seen, *_, info = env.step(env.call_text("open") * 1000)
+    assert env.opened <= 32
+    assert len(seen) <= 33
+    assert sum(info["tools"].values()) >= env.opened
+
+
+def test_a_policy_that_never_stops_calling_is_cut_off_unpaid():
+    env = begun()
+    for _ in range(3):
+        assert call(env, "open")[2:4] == (False, False)
+    _, reward, terminated, truncated, info = call(env, "open")
+    assert (reward, terminated, truncated) == (0.0, False, True)
+    assert info["score"].status == "over_limit"
+
+
+def test_results_can_be_told_by_the_user_role():
+    seen, *_ = call(begun(results="user"), "open")
+    assert seen == ({"role": "user", "content": "open 1"},)
+
+
+def test_calls_that_an_endpoint_read_are_carried_out():
+    env = begun()
+    made = {
+        "id": "c7",
+        "type": "function",
+        "function": {"name": "open", "arguments": '{"times":4}'},
+    }
+    seen, *_ = env.step({"role": "assistant", "content": None, "tool_calls": [made]})
+    assert seen == ({"role": "tool", "content": "open 4", "name": "open", "tool_call_id": "c7"},)
+
+
+def test_the_template_gets_the_tools_where_it_tells_them():
+    env = Drawer(call_format="template")
+    seen, info = env.reset(seed=0)
+    assert [message["role"] for message in seen] == ["user"]
+    assert info["tools"] == env.definitions
+    assert "tools" not in Drawer().reset(seed=0)[1]
+
+
+def test_the_system_prompt_tells_the_tools():
+    seen, _ = Drawer(system_prompt="Be brief.").reset(seed=0)
+    assert seen[0]["content"].startswith("Be brief.\n\n")
+    assert all(name in seen[0]["content"] for name in Drawer().tools)
+    quiet, _ = Drawer(describe_tools=False).reset(seed=0)
+    assert [message["role"] for message in quiet] == ["user"]
+
+
+def test_blocking_tools_of_many_episodes_run_at_the_same_time():
+    together = threading.Barrier(40, timeout=30)
+
+    def meet() -> str:
+        """Wait until all are here."""
+        together.wait()
+        return "met"
+
+    async def one():
+        env = Drawer(tools=[meet])
+        await env.areset(seed=0)
+        return (await env.astep(env.call_text("meet")))[0][0]["content"]
+
+    async def all_of_them():
+        return await asyncio.gather(*(one() for _ in range(40)))
+
+    assert asyncio.run(all_of_them()) == ["met"] * 40
+
+
+def test_a_cancelled_episode_cancels_its_tool():
+    ended = []
+
+    async def wait_for_ever() -> str:
+        """Wait."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+        return ""
+
+    async def cancelled():
+        env = Drawer(tools=[wait_for_ever])
+        await env.areset(seed=0)
+        step = asyncio.ensure_future(env.astep(env.call_text("wait_for_ever")))
+        await asyncio.sleep(0.01)
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+
+    asyncio.run(cancelled())
+    assert ended == [True]
