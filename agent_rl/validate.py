@@ -19,8 +19,15 @@ from agent_rl.runs.files import to_json
 from agent_rl.runs.text import clean, clip, duration
 from agent_rl.scoring import spec
 from agent_rl.validation.findings import KINDS, Finding, Findings
-from agent_rl.validation.games import check_game
 from agent_rl.validation.judging import Checker, Latency
+from agent_rl.validation.plays import (
+    REPEATED,
+    Played,
+    Plays,
+    cases_to_play,
+    check_plays,
+    policies_of,
+)
 from agent_rl.validation.rows import check_rows
 from agent_rl.validation.subjects import Subject, is_env, open_data, open_env, parse_columns
 
@@ -39,6 +46,7 @@ class Outcome:
         wrong: And on wrong ones, where they were timed.
         gold: Rows with a right completion that passed.
         tried: Completions judged, right and wrong ones.
+        plays: What was played, in an environment of many turns or without a verifier.
     """
 
     subject: Subject
@@ -47,11 +55,16 @@ class Outcome:
     wrong: Latency
     gold: int
     tried: Mapping[str, int]
+    plays: Plays | None = None
 
     @property
     def ok(self) -> bool:
         """Whether there are warnings at most."""
         return not self.findings.failed
+
+    @property
+    def _policies(self) -> Mapping[str, Played]:
+        return self.plays.policies if self.plays is not None else {}
 
     def as_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -61,6 +74,7 @@ class Outcome:
             "rows": len(self.subject.cases),
             "gold_passed": self.gold,
             "tried": dict(self.tried),
+            "plays": {name: p.as_dict() for name, p in self._policies.items()},
             "ok": self.ok,
             "counts": dict(self.findings.counts),
             "latency_s": {"right": self.right.as_dict(), "wrong": self.wrong.as_dict()},
@@ -136,17 +150,30 @@ def check(subject: Subject, findings: Findings, *, seed: int = 0) -> Outcome:
         seed: Of whatever is drawn.
     """
     check_rows(subject, findings)
-    total = 2 * len(subject.cases)
+    total = 2 * len(subject.cases) if subject.verifier is not None else 0
+    total += _episodes(subject)
+    plays = None
     with _Bar("checking") as bar:
-        if subject.verifier is None:
-            right, wrong = check_game(subject, findings, lambda n: bar.add(n, total), seed)
-            lost = findings.counts["no gold"] or findings.counts["gold fails"]
-            steps = {"steps": len(right.seconds) + len(wrong.seconds)}
-            return Outcome(subject, findings, right, wrong, 0 if lost else total // 2, steps)
         checker = Checker(subject, findings, lambda n: bar.add(n, total), seed)
-        checker.run()
-    right, wrong = checker.right, checker.wrong
-    return Outcome(subject, findings, right, wrong, len(checker.golds), checker.tried)
+        if subject.verifier is not None:
+            checker.run()
+        if cases_to_play(subject):
+            plays = check_plays(subject, findings, lambda n: bar.add(n, total), seed)
+    if subject.verifier is None and plays is not None:
+        steps = len(plays.right.seconds) + len(plays.wrong.seconds)
+        return Outcome(
+            subject, findings, plays.right, plays.wrong, plays.gold, {"steps": steps}, plays
+        )
+    gold = len(checker.golds)
+    return Outcome(subject, findings, checker.right, checker.wrong, gold, checker.tried, plays)
+
+
+def _episodes(subject: Subject) -> int:
+    """How many will be played."""
+    cases = len(cases_to_play(subject))
+    if subject.env is None or not cases:
+        return 0
+    return cases * (1 + len(policies_of(subject.env))) + min(cases, REPEATED)
 
 
 def render(outcome: Outcome, console: Terminal) -> None:
@@ -178,6 +205,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     ]
     names = {"gold": "right completions tried", "bad": "wrong completions tried", "steps": "steps"}
     facts += [(names[what], f"{n:,}") for what, n in outcome.tried.items()]
+    facts += [(f"played: {name}", _earned(p)) for name, p in outcome._policies.items()]
     for what, latency in (("right", outcome.right), ("wrong", outcome.wrong)):
         took = latency.as_dict()
         if took["n"]:
@@ -187,6 +215,14 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
             slow = took["slowest"][0]
             facts.append(("", f"the slowest: row {slow['row']}, {slow['completion']}"))
     return facts
+
+
+def _earned(played: Played) -> str:
+    """What a policy earned, and how its tool calls went."""
+    told = played.as_dict()
+    text = f"{told['episodes']:,} episodes, mean return {told['mean_return']:.3g}"
+    counts = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in told["tools"].items() if n)
+    return f"{text}; {counts}" if counts else text
 
 
 def _cells(finding: Finding) -> tuple[str, str, str]:

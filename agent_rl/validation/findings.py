@@ -10,6 +10,9 @@ Level = Literal["fail", "warn"]
 
 KINDS: dict[str, tuple[Level, str]] = {
     "gold fails": ("fail", "a right completion does not pass"),
+    "expert fails": ("fail", "an episode that the environment's expert does not win"),
+    "luck pays": ("fail", "a policy that knows nothing earns a fifth of the expert's return"),
+    "not repeatable": ("fail", "the same seed and actions gave another episode"),
     "bad passes": ("fail", "a completion that cannot be right passes"),
     "unanswerable": ("fail", "no prompt, or a reference that the verifier cannot use"),
     "not judged": ("fail", "the verifier raised, broke its contract or could not be reached"),

@@ -239,8 +239,8 @@ class Checker:
 
     def _check_solutions(self, cases: Sequence[Case]) -> None:
         """Where a row has a worked solution beside its answer, the two should agree."""
-        trials = []
-        for case in cases:
+        trials: list[Trial] = []
+        for case in () if self.subject.is_played else cases:  # there, it is the way and no answer
             solution, gold = solution_of(case.task), self.golds.get(case.number)
             if solution is not None and gold is not None and solution.strip() != gold.text.strip():
                 trials.append(Trial(case, "solution", solution, right=True))

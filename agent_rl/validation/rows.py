@@ -33,6 +33,14 @@ def asked(task: Task) -> str:
     return " ".join(text.split()).rstrip(" .?!")
 
 
+def _problem(subject: Subject, task: Task) -> str:
+    """What makes two rows the same: the prompt; where more is seen in play, all of the task."""
+    if not subject.is_played:
+        return asked(task)
+    info = sorted((key, repr(value)) for key, value in task.info.items())
+    return f"{asked(task)}\0{info}"
+
+
 def _check_prompts(cases: Sequence[Case], findings: Findings) -> None:
     for case in cases:
         if not asked(case.task):
@@ -43,7 +51,7 @@ def _check_duplicates(subject: Subject, findings: Findings) -> None:
     """Each row is compared with the first of the same prompt."""
     first: dict[str, Case] = {}
     for case in subject.cases:
-        before = first.setdefault(asked(case.task), case)
+        before = first.setdefault(_problem(subject, case.task), case)
         if before is case or not asked(case.task):
             continue
         where = f"row {before.number} ({before.task.id})"
@@ -58,9 +66,9 @@ def _check_duplicates(subject: Subject, findings: Findings) -> None:
 
 def _check_overlap(subject: Subject, findings: Findings) -> None:
     for name, tasks in subject.others.items():
-        theirs = {asked(task): task.id for task in tasks}
+        theirs = {_problem(subject, task): task.id for task in tasks}
         for case in subject.cases:
-            found = theirs.get(asked(case.task))
+            found = theirs.get(_problem(subject, case.task))
             if found is not None and asked(case.task):
                 findings.add("overlap", case.task.id, case.number, name, f"is {found} there")
 

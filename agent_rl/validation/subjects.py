@@ -24,7 +24,7 @@ from rl_verifiers.runner import verifier_name
 ENDLESS = 200
 """Tasks looked at where a source has no end and no number is given."""
 
-EPISODES = 5
+EPISODES = 20
 """Tasks looked at, likewise, where there is no verifier and the environment is played."""
 
 MOST_OTHERS = 20_000
@@ -63,6 +63,11 @@ class Subject:
     others: dict[str, list[Task]] = field(default_factory=dict)
     endless: bool = False
     env: rl_envs.TextEnv | None = None
+
+    @property
+    def is_played(self) -> bool:
+        """Whether it is an environment of several turns, or one that judges in play only."""
+        return self.env is not None and (self.verifier is None or self.env.max_turns > 1)
 
 
 def is_env(name: str) -> bool:
@@ -112,7 +117,7 @@ def open_env(
             golds = _demonstrations(env, task, seed) if judge is not None else []
             cases.append(Case(index + 1, task, tuple(golds)))
         except (DataError, KeyError, TypeError, ValueError) as error:
-            findings.add("unanswerable", f"#{index + 1}", index + 1, "task", f"{error:.300}")
+            findings.add("unanswerable", f"#{index + 1}", index + 1, "task", f"{error!s:.300}")
         on_read(index + 1, count)
     return Subject(
         name=name,

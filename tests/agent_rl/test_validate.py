@@ -193,6 +193,82 @@ def test_every_environment_that_needs_no_data_is_sound(env_id):
     assert outcome.gold == (0 if expected else len(outcome.subject.cases))
 
 
+class Guess(rl_envs.TextEnv):
+    """Say the word of the task in the second turn; has one fault, or none."""
+
+    max_turns = 3
+    count = 0
+
+    def __init__(self, *, fault="", **options):
+        super().__init__(**options)
+        self.fault = fault
+
+    def load_tasks(self, split):
+        words = [f"{split}-{letter}{n}" for letter in "pqr" for n in range(4)]
+        return [Task(word, f"Say {word[::-1]} backwards.", word) for word in words]
+
+    def respond(self, action):
+        Guess.count += 1
+        if self.fault == "raises" and len(action) > 1000:
+            raise RuntimeError("too long")
+        if self.turn == 1:
+            extra = f" {Guess.count}" if self.fault == "differs" else ""
+            return rl_envs.Reply([rl_envs.Message(role="user", content=f"Now.{extra}")])
+        right = action == self.task.answer or self.fault == "pays all"
+        score = Score.correct() if right else Score.wrong("another word")
+        return rl_envs.Reply(reward=score.value, terminated=True, score=score)
+
+    def expert(self, rng):
+        return "something else" if self.fault == "bad expert" else self.task.answer
+
+
+GUESS = f"{__file__}:Guess"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kinds", "gold"),
+    [
+        ("", set(), 12),
+        ("raises", {"not judged"}, 12),
+        ("differs", {"not repeatable"}, 12),
+        ("pays all", {"luck pays"}, 12),
+        ("bad expert", {"expert fails", "luck pays"}, 0),
+    ],
+)
+def test_an_environment_of_many_turns_is_played(fault, kinds, gold):
+    findings = Findings()
+    outcome = check(open_env(GUESS, {"fault": fault}, findings), findings)
+    assert {kind for kind, _ in found(outcome)} == kinds
+    assert (outcome.gold, outcome.ok) == (gold, not kinds)
+    played = outcome.as_json()["plays"]
+    assert set(played) == {"expert", "random policy", "hostile text"}
+    assert played["expert"]["episodes"] == 12
+    assert played["expert"]["mean_return"] == (0.0 if fault == "bad expert" else 1.0)
+
+
+def test_a_task_may_say_what_its_best_return_is():
+    for best, kinds in ((1.0, set()), (1.5, {"expert fails"})):
+        tasks = [Task("a", "Say a.", "a", {"best": best})]
+        findings = Findings()
+        outcome = check(open_env(GUESS, {"tasks": tasks}, findings), findings)
+        assert {kind for kind, _ in found(outcome)} == kinds
+
+
+def test_an_environment_with_tools_is_also_answered_without_them():
+    findings = Findings()
+    outcome = check(open_env("text/Calculator-v0", {}, findings, tasks=8), findings)
+    played = outcome.as_json()["plays"]
+    assert outcome.ok, findings.kept[:5]
+    assert played["expert"]["tools"]["calls"] == 8
+    assert played["expert"]["tools"]["errors"] == 0
+    assert played["random policy"]["tools"]["calls"] > 0
+    assert played["answers without a tool"]["tools"]["calls"] == 0
+    console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file:
+        render(outcome, console)
+    assert "8 episodes, mean return 1; 8 calls" in console.export_text()
+
+
 def needed(name):
     if not (DATA / name).exists():
         pytest.skip(f"{name} is not in the data folder (set AGENT_RL_DATA)")
