@@ -16,7 +16,7 @@ help: ## Say what there is
 $(VENV)/.ready: pyproject.toml constraints-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "agent-rl needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[train,gguf,hub,docker,remote,serve,instructions,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[train,gguf,hub,docker,remote,serve,instructions,mcp,dev]'
 	@touch $@
 
 setup: $(VENV)/.ready ## Make .venv with everything in it

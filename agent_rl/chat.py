@@ -8,14 +8,23 @@ history).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Hashable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
+from agent_rl import responses, thinking
+from agent_rl.chat_template import RESULTS_AS_USER, ChatTemplate, Tools
 from agent_rl.errors import UserError
+from agent_rl.plain_texts import PlainTexts
+from agent_rl.responses import ParsedMessage
 from rl_envs.types import Message
 
-_MARK = "\u2063assistant-text-stands-here\u2063"
+CACHED_IDS = 500_000  # of prompts, and again of what follows an action
+
+History = Literal["append", "template"]
+Value = TypeVar("Value")
 
 
 class Chat:
@@ -26,6 +35,9 @@ class Chat:
         template: A file with a Jinja template that replaces the tokenizer's own.
         end_ids: Ids that end a turn beside the tokenizer's end-of-sequence token (the generation
             configuration of a model often lists some).
+        history: What becomes of earlier turns. ``append``: they stay as they were sampled, thinking
+            included. ``template``: where the template drops the thinking of an earlier turn, so
+            does ``conversation_ids``.
 
     Attributes:
         end_id: The id that the template itself writes after an assistant's text; some families have
@@ -37,7 +49,12 @@ class Chat:
     """
 
     def __init__(
-        self, tokenizer: Any, template: str | None = None, end_ids: Iterable[int] = ()
+        self,
+        tokenizer: Any,
+        template: str | None = None,
+        end_ids: Iterable[int] = (),
+        *,
+        history: History = "append",
     ) -> None:
         if template is not None:
             tokenizer.chat_template = _read(template)
@@ -51,74 +68,272 @@ class Chat:
                 f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no end-of-sequence "
                 "token (eos_token), so no answer could end"
             )
+        if history not in ("append", "template"):
+            raise UserError(f"history is {history!r}; it must be 'append' or 'template'")
         self.tokenizer = tokenizer
-        written = self._encode(self._after_assistant((), generation_prompt=False))[:1]
-        atomic = set(tokenizer.added_tokens_decoder)  # an end token is never part of a word
-        self.end_id: int = next((i for i in written if i in atomic), tokenizer.eos_token_id)
-        self.end_ids = frozenset({tokenizer.eos_token_id, self.end_id, *end_ids})
+        self.history: History = history
+        self._fast = _backend(tokenizer)
+        self.template = ChatTemplate(tokenizer)
+        self._plain = PlainTexts(self.template)
+        self._alone = self.encode(self.template.alone)
+        ids = {name: i for i, name in self.template.names.items()}
+        ends = [ids[name] for name in (self.template.end, self.template.call_end) if name]
+        self.end_id: int = ids.get(self.template.end or "", tokenizer.eos_token_id)
+        self.end_ids = frozenset({tokenizer.eos_token_id, self.end_id, *ends, *end_ids})
+        self._prompts: _Cache[tuple[int, ...]] = _Cache(CACHED_IDS)
+        self._suffixes: _Cache[tuple[tuple[int, ...], int]] = _Cache(CACHED_IDS)
+        self._tool_keys: dict[int, tuple[Tools, str]] = {}
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation up to where the assistant speaks next."""
-        return self._encode(self._render(messages, generation_prompt=True))
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template writes the tools it is given."""
+        return self.template.writes_tools()
+
+    @cached_property
+    def call_format(self) -> str | None:
+        """The notation in which the template writes calls of tools; None where it writes none."""
+        return responses.notation(self.template)
+
+    def prompt_ids(self, messages: Sequence[Message], *, tools: Tools | None = None) -> list[int]:
+        """Token ids of a conversation up to where the assistant speaks next.
+
+        Args:
+            messages: The conversation.
+            tools: OpenAI's definitions of the tools, for the template to tell; not to be changed
+                afterwards.
+
+        Raises:
+            UserError: The template refuses the messages, or writes no tools or no results of tools.
+        """
+        key = self._key(messages, tools)
+        ids = self._prompts.get(key)
+        if ids is None:
+            self._check(messages, tools)
+            ids = tuple(self.encode(self.template.render(messages, tools)))
+            self._prompts.put(key, ids, len(ids))
+        return list(ids)
 
     def next_prompt_ids(
-        self, context: Sequence[int], sampled: Sequence[int], new_messages: Sequence[Message]
+        self,
+        context: Sequence[int],
+        sampled: Sequence[int],
+        new_messages: Sequence[Message],
+        *,
+        tools: Tools | None = None,
     ) -> list[int]:
         """The context of the next turn: what stands, what was sampled, what is new.
+
+        The token that ends the turn is supplied where it was not sampled.
 
         Args:
             context: Ids the policy saw in this turn.
             sampled: Ids it sampled, end-of-sequence token included when it sampled one.
             new_messages: What the environment answered.
+            tools: As in ``prompt_ids``.
+
+        Raises:
+            UserError: The template refuses the messages or leaves them out.
         """
-        after = self._encode(self._after_assistant(new_messages, generation_prompt=True))
-        if sampled and sampled[-1] in self.end_ids and after[:1] == [self.end_id]:
-            after = after[1:]
-        return [*context, *sampled, *after]
+        after, closing = self._suffix(new_messages, tools)
+        return [*context, *sampled, *after[self.n_sampled_of(after, closing, sampled) :]]
+
+    def n_closing(self, after: Sequence[int]) -> int:
+        """How many ids at the head of what follows a completion end its turn."""
+        names = self.template.names
+        run = 0
+        for here, alone in zip(after, self._alone, strict=False):
+            if here != alone or here not in names:
+                break
+            run += 1
+        if run or not after or after[0] not in names:
+            return run
+        name = names[after[0]]
+        return int(name == self.template.call_end or self.template.behind.startswith(name))
+
+    def n_sampled_of(self, after: Sequence[int], closing: int, sampled: Sequence[int]) -> int:
+        """How many ids at the head of what follows a completion it has sampled itself.
+
+        Args:
+            after: What follows, from the first token that ends the turn on.
+            closing: How many of them end the turn.
+            sampled: The completion.
+        """
+        if not sampled:
+            return 0
+        last = sampled[-1]
+        if not closing:  # GLM ends a turn with the header of what comes next
+            return int(last in self.end_ids and last == after[0]) if after else 0
+        for place in range(closing, 0, -1):
+            if after[place - 1] == last:
+                return place
+        return closing if last in self.end_ids else 0
+
+    def conversation_ids(
+        self,
+        opening: Sequence[Message],
+        completions: Sequence[Sequence[int]],
+        answers: Sequence[Sequence[Message]],
+        *,
+        tools: Tools | None = None,
+    ) -> list[int]:
+        """The context after whole turns, built from what was sampled in each.
+
+        With ``history="append"`` it is what ``next_prompt_ids`` gives turn by turn. With
+        ``history="template"`` the sampled ids of a turn up to its closing thinking tag are left out
+        where the template, rendering the conversation, drops that turn's thinking; the rest stays
+        as sampled. Where the tag does not end at the end of a token, the turn stays whole.
+
+        Args:
+            opening: The messages of the reset.
+            completions: Sampled ids of each turn.
+            answers: What the environment answered to each.
+            tools: As in ``prompt_ids``.
+
+        Raises:
+            UserError: The template refuses the messages.
+        """
+        cuts: Sequence[thinking.Cut | None] = [None] * len(completions)
+        if self.history == "template":
+            cuts = thinking.cuts(self, opening, completions, answers, tools)
+        ids = self.prompt_ids(opening, tools=tools)
+        for sampled, answer, cut in zip(completions, answers, cuts, strict=True):
+            kept = sampled if cut is None else sampled[cut.start :]
+            before = ids if cut is None else cut.header(ids)
+            ids = self.next_prompt_ids(before, kept, answer, tools=tools)
+        return ids
 
     def completion_ids(self, text: str) -> list[int]:
         """Token ids of an assistant's text and the token that ends its turn, to train on."""
-        return [*self._encode(text), self.end_id]
+        return [*self.encode(text), self.end_id]
 
     def unknown(self, text: str) -> list[str]:
         """The characters of a text that the tokenizer can only write as its unknown token."""
         unknown_id = self.tokenizer.unk_token_id
-        return [c for c in dict.fromkeys(text) if unknown_id in self._encode(c)]
+        return [c for c in dict.fromkeys(text) if unknown_id in self.encode(c)]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of sampled ids, without special tokens and without what ended the turn."""
+    def decode(self, ids: Sequence[int], *, special_tokens: bool = False) -> str:
+        """The text of sampled ids, without what ended the turn.
+
+        Args:
+            ids: What was sampled.
+            special_tokens: Keep the other special tokens; some families write calls with them.
+        """
         kept = list(ids)
         while kept and kept[-1] in self.end_ids:
             kept.pop()
         return str(
             self.tokenizer.decode(
-                kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
+                kept, skip_special_tokens=not special_tokens, clean_up_tokenization_spaces=False
             )
         )
 
-    def _after_assistant(self, new_messages: Sequence[Message], *, generation_prompt: bool) -> str:
-        """What the template writes after an assistant's text when these messages follow it."""
-        ask: Message = {"role": "user", "content": "?"}
-        said: Message = {"role": "assistant", "content": _MARK}
-        text = self._render([ask, said, *new_messages], generation_prompt=generation_prompt)
-        _, found, after = text.rpartition(_MARK)
-        if not found:
-            raise UserError("the chat template does not write the assistant's text; use another")
-        return after
+    def parse(
+        self, completion: Sequence[int] | str, *, tools: Tools | None = None, prompt: str = ""
+    ) -> ParsedMessage:
+        """The message that the model's own parser, or its template's notation, makes of a text.
 
-    def _render(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=generation_prompt
-                )
+        Never raises on what a model wrote: what cannot be read stays text, with ``problems``.
+
+        Args:
+            completion: Sampled ids (special tokens are kept), or their text.
+            tools: OpenAI's definitions of the tools, for the types of the arguments.
+            prompt: The end of the prompt's text, where it opens the thinking, say.
+        """
+        text = completion
+        if not isinstance(text, str):
+            text = self.decode(text, special_tokens=True)
+        return responses.parse(self, text, tools, prompt)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text as it stands; nothing is put before or after it."""
+        fast = self._fast
+        if fast is None or fast.truncation or fast.padding or fast.encode_special_tokens:
+            return list(self.tokenizer.encode(text, add_special_tokens=False))
+        return list(fast.encode(text, add_special_tokens=False).ids)
+
+    def _suffix(
+        self, messages: Sequence[Message], tools: Tools | None
+    ) -> tuple[Sequence[int], int]:
+        """What follows a completion, from the end of the turn on; how many tokens end it."""
+        key = self._key(messages, tools)
+        found = self._suffixes.get(key)
+        if found is None:
+            text = self._plain.after(messages, tools, self._tools_key(tools) if tools else "")
+            ids = tuple(self.encode(text))
+            found = (ids, self.n_closing(ids))
+            self._suffixes.put(key, found, len(ids))
+        return found
+
+    def _check(self, messages: Sequence[Message], tools: Tools | None) -> None:
+        if tools and not self.takes_tools:
+            raise UserError(
+                "the chat template does not write tools, so the model would not hear of them; set "
+                "the environment's option `call_format: hermes`, whose system prompt tells them"
             )
-        except Exception as error:  # Jinja errors have no common base that says what to do
-            roles = [m["role"] for m in messages]
-            raise UserError(f"the chat template refuses the roles {roles}: {error}") from error
+        roles = [m["role"] for m in messages]
+        if "tool" in roles and not self.template.takes_results():
+            raise UserError(
+                f"the chat template writes no messages of role 'tool'; {RESULTS_AS_USER}"
+            )
 
-    def _encode(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+    def _key(self, messages: Sequence[Message], tools: Tools | None) -> Hashable:
+        """Equal for equal messages and tools; None where it cannot be told cheaply."""
+        parts = []
+        for m in messages:
+            if len(m) == 2:
+                parts.append((m["role"], m["content"]))
+            elif "tool_calls" in m:
+                return None
+            else:
+                parts.append(tuple(m.items()))  # type: ignore[arg-type]
+        return (tuple(parts), self._tools_key(tools) if tools else "")
+
+    def _tools_key(self, tools: Tools) -> str:
+        found = self._tool_keys.get(id(tools))
+        if found is None or found[0] is not tools:
+            if len(self._tool_keys) >= 64:
+                self._tool_keys.clear()
+            found = self._tool_keys[id(tools)] = (tools, json.dumps(list(tools), default=str))
+        return found[1]
+
+
+class _Cache(Generic[Value]):
+    """The newest entries, up to a total weight."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._weight = limit, 0
+        self._entries: dict[Hashable, tuple[Value, int]] = {}
+
+    def get(self, key: Hashable) -> Value | None:
+        try:
+            found = self._entries.get(key) if key is not None else None
+        except TypeError:  # a message that holds lists
+            return None
+        return found[0] if found is not None else None
+
+    def put(self, key: Hashable, value: Value, weight: int) -> None:
+        try:
+            hash(key)
+        except TypeError:
+            return
+        if key is None or key in self._entries or weight > self._limit:
+            return
+        self._entries[key] = (value, weight + 1)
+        self._weight += weight + 1
+        while self._weight > self._limit:
+            self._weight -= self._entries.pop(next(iter(self._entries)))[1]
+
+
+def _backend(tokenizer: Any) -> Any:
+    """What a fast tokenizer encodes with; None where the tokenizer adds something of its own."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is None:
+        return None
+    probe = f" a\n {tokenizer.eos_token}\n b"
+    same = fast.encode(probe, add_special_tokens=False).ids == tokenizer.encode(
+        probe, add_special_tokens=False
+    )
+    return fast if same else None
 
 
 def _read(template: str) -> str:

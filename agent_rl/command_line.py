@@ -65,6 +65,20 @@ a verifier that waits (for a sandbox, a model) runs in this process; others in w
 requests and answers: docs/serve_verifier.md"""
 
 
+SERVE_ENV_EPILOG = """other options are the environment's, as in --difficulty 2.
+the token is read from a file, or from AGENT_RL_ENV_TOKEN; without one it listens on a loopback
+address only. SIGTERM drains: sessions that are there go on to their end; a second one ends them.
+  agent-rl serve-env text/Countdown-v0
+  agent-rl serve-env guess.py --host 0.0.0.0 --token-file token.txt
+it speaks OpenEnv's protocol; how clients find it: docs/bridges.md"""
+
+
+TOKENS_EPILOG = """other options are the environment's, as in play:
+  agent-rl tokens text/Countdown-v0 --model tiny --difficulty 2
+  agent-rl tokens text/Calculator-v0 --model models/m --policy model --html tokens.html
+the expert's text is tokenized as a stand-in for sampled ids. The kinds: docs/tokens.md"""
+
+
 class Command(argparse.ArgumentParser):
     """The parser of one command.
 
@@ -110,6 +124,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     _add_score(commands)
     _add_sandboxes(commands)
     _add_serve_verifier(commands)
+    _add_serve_env(commands)
     _add_validate(commands)
     play = _command(
         commands,
@@ -124,6 +139,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     play.add_argument("--index", type=int, help="play this task")
     play.add_argument("--episodes", type=int, default=1, help="how many (0: until end of input)")
 
+    _add_tokens(commands)
     report = _command(
         commands, "report", handlers.report, "write report.html of a run folder again"
     )
@@ -318,6 +334,61 @@ def _add_serve_verifier(commands: Any) -> None:
     for name, seconds, text in (
         ("batch-wait-ms", 2.0, "a sample waits so long for others (2)"),
         ("timeout-s", 60.0, "processor seconds of one sample (60)"),
+    ):
+        serve.add_argument(f"--{name}", type=float, default=seconds, help=text)
+    serve.add_argument("--json", action="store_true", help="the line at the start as JSON")
+
+
+def _add_tokens(commands: Any) -> None:
+    tokens = _command(
+        commands,
+        "tokens",
+        handlers.tokens,
+        "one episode as tokens, each by where it came from: sampled, template, user, tool",
+        overridable=True,
+        epilog=TOKENS_EPILOG,
+    )
+    tokens.add_argument("env", help="id of the environment, or file.py[:Class]")
+    tokens.add_argument("--model", required=True, help="a folder, a hub id, or tiny")
+    tokens.add_argument("--index", type=int, help="play this task")
+    tokens.add_argument(
+        "--seed", type=int, default=0, help="seed of the episode and of samples (0)"
+    )
+    tokens.add_argument(
+        "--policy", choices=["expert", "model"], default="expert", help="who speaks (expert)"
+    )
+    tokens.add_argument(
+        "--history",
+        choices=["append", "template"],
+        default="append",
+        help="earlier thinking: kept as sampled, or dropped as the template drops it (append)",
+    )
+    tokens.add_argument("--max-tokens", type=int, default=256, help="of a sampled turn (256)")
+    tokens.add_argument("--html", metavar="FILE", help="write the transcript as a page as well")
+    tokens.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def _add_serve_env(commands: Any) -> None:
+    serve = _command(
+        commands,
+        "serve-env",
+        handlers.serve_env,
+        "let other machines play an environment here, by OpenEnv's protocol",
+        overridable=True,
+        epilog=SERVE_ENV_EPILOG,
+    )
+    serve.add_argument("env", help="id of the environment, or file.py[:Class]")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8767, help="0: any free one (8767)")
+    serve.add_argument("--token-file", help="a file that holds what clients must show")
+    for name, default, text in (
+        ("max-sessions", 64, "episodes at once; more are told that there is no room (64)"),
+        ("max-body-mb", 4, "MiB of a message (4)"),
+    ):
+        serve.add_argument(f"--{name}", type=int, default=default, help=text)
+    for name, seconds, text in (
+        ("timeout-s", 60.0, "longest reset or step (60)"),
+        ("idle-timeout-s", 600.0, "an idle session is ended (600)"),
     ):
         serve.add_argument(f"--{name}", type=float, default=seconds, help=text)
     serve.add_argument("--json", action="store_true", help="the line at the start as JSON")

@@ -194,7 +194,15 @@ class RLConfig:
             term with them. None: only where that changes nothing (no KL, no entropy in the loss).
         on_truncation: A completion cut at the token limit earns 0 ("zero"), is judged as it
             stands ("score"), or is left out of training ("mask").
+        turn_timeout_s: Seconds an environment has for an answer (its reset included). A later one
+            is our failure: the episode is played again, then left out; 0 for no limit.
+        episode_timeout_s: Seconds an episode has, sampling included. A later one is truncated where
+            it stands; 0 for no limit.
+        train_on_tool_tokens: Take the mask off: train on what the environment inserted as well. An
+            ablation that shows why it is masked; it learns worse.
         reference_refresh: Steps after which the KL reference becomes the present policy; 0 never.
+        opponent_refresh: Where an environment has several seats: 0 plays them all by the present
+            policy; k leaves the others to a frozen copy of it that is renewed every k steps.
         value_lr: Learning rate of the value head (PPO); None takes the optimizer's.
     """
 
@@ -214,7 +222,11 @@ class RLConfig:
     share_prompts: bool = True
     drop_zero_advantage: bool | None = None
     on_truncation: Literal["zero", "score", "mask"] = "zero"
+    turn_timeout_s: float = 0.0
+    episode_timeout_s: float = 0.0
+    train_on_tool_tokens: bool = False
     reference_refresh: int = 0
+    opponent_refresh: int = 0
     value_lr: float | None = None
 
 
@@ -278,6 +290,8 @@ class EvalConfig:
         greedy: Whether to measure the greedy accuracy.
         on_truncation: A completion cut at the token limit counts as wrong ("zero"), or is judged as
             it stands ("score": games whose action is a single token).
+        turn_timeout_s: Seconds an environment has for an answer; as in training.
+        episode_timeout_s: Seconds an episode has; as in training.
         seed: Seed of the samples.
         threads: Threads of torch.
         concurrency: Episodes played at once.
@@ -292,6 +306,8 @@ class EvalConfig:
     samples: int = 0
     greedy: bool = True
     on_truncation: Literal["zero", "score"] = "zero"
+    turn_timeout_s: float = 0.0
+    episode_timeout_s: float = 0.0
     seed: int = 0
     threads: int = 1
     concurrency: int = 32

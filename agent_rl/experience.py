@@ -27,7 +27,7 @@ class Experience:
         segments: Their sequences in order, then B sequences without samples (bootstrap states).
         segment_trajectory: For each segment the trajectory it belongs to.
         trajectory_t: [T] long, segment_t: [T] long, turn_t: [T] long.
-        group_n: [N] long, 0..G-1.
+        group_n: [N] long, 0..G-1: episodes of one task, and of one seat where there are several.
         rewards_t: [T] the environment's reward on the last token of each turn, 0 elsewhere.
         discounts_t: [T] the environment's discount on the last token of each turn, 1 elsewhere.
         sampler_logprobs_t: [T] as the engine reported them.
@@ -93,7 +93,7 @@ def gather(
         ids = trajectories[n].final_prompt_ids
         parts.append(Segment(ids, (), len(ids)))
         owner.append(n)
-    numbers = {g: i for i, g in enumerate(dict.fromkeys(t.group for t in trajectories))}
+    numbers = {g: i for i, g in enumerate(dict.fromkeys(t.comparison for t in trajectories))}
     return Experience(
         trajectories=list(trajectories),
         segments=parts,
@@ -101,7 +101,7 @@ def gather(
         trajectory_t=torch.tensor(columns["n"], dtype=torch.long),
         segment_t=torch.tensor(columns["s"], dtype=torch.long),
         turn_t=torch.tensor(columns["k"], dtype=torch.long),
-        group_n=torch.tensor([numbers[t.group] for t in trajectories], dtype=torch.long),
+        group_n=torch.tensor([numbers[t.comparison] for t in trajectories], dtype=torch.long),
         rewards_t=torch.tensor(columns["r"]),
         discounts_t=torch.tensor(columns["d"]),
         sampler_logprobs_t=torch.tensor(columns["lp"]),

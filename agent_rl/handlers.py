@@ -104,6 +104,13 @@ def serve_verifier(arguments: argparse.Namespace) -> int:
     return serve_verifier(arguments)
 
 
+def serve_env(arguments: argparse.Namespace) -> int:
+    """``agent-rl serve-env``."""
+    from agent_rl.serve_env import serve_env  # noqa: PLC0415
+
+    return serve_env(arguments)
+
+
 def play(arguments: argparse.Namespace) -> int:
     """``agent-rl play``."""
     from agent_rl.play import play  # noqa: PLC0415
@@ -115,6 +122,24 @@ def play(arguments: argparse.Namespace) -> int:
         index=arguments.index,
         episodes=arguments.episodes,
     )
+
+
+def tokens(arguments: argparse.Namespace) -> int:
+    """``agent-rl tokens``."""
+    from agent_rl.tokens_command import Request, show_tokens  # noqa: PLC0415
+
+    request = Request(
+        arguments.env,
+        arguments.model,
+        arguments.index,
+        arguments.seed,
+        arguments.policy,
+        arguments.history,
+        arguments.html,
+        arguments.json,
+        arguments.max_tokens,
+    )
+    return show_tokens(request, arguments.overrides)
 
 
 def report(arguments: argparse.Namespace) -> int:

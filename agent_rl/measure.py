@@ -19,6 +19,7 @@ TOKEN_ROWS = 32  # episodes of a saved step that keep every token's figures
 MOST_TOKENS = 2000  # of each of them
 MOST_MESSAGES = 200  # of an episode, and characters of one
 MESSAGE_CHARS = 10_000
+TOOL_COUNTS = ("calls", "malformed", "unknown", "errors", "timeouts", "over_budget")
 
 
 def rollout_metrics(
@@ -45,10 +46,14 @@ def rollout_metrics(
         "length/max": max(lengths, default=0),
         "turns/mean": sum(len(t.turns) for t in played) / max(1, len(played)),
         "tokens/sampled": tokens,
+        "tokens/tool": sum(t.n_inserted for t in played),
+        "episodes/retried": sum(bool(t.failures) for t in played),
+        "episodes/errors": sum(t.error is not None for t in played),
+        "episodes/late": sum(t.late for t in played),
         "speed/tokens_per_s": tokens / max(seconds, 1e-9),
         "speed/samples_per_s": len(played) / max(seconds, 1e-9),
     }
-    return {**metrics, **_parts(kept)}
+    return {**metrics, **_parts(kept), **_tools(played)}
 
 
 def credit_metrics(
@@ -152,20 +157,32 @@ def episode_row(trajectory: Trajectory, chat: Chat) -> dict[str, Any]:
         "truncated": trajectory.truncated or trajectory.cut,
     }
     if len(trajectory.turns) > 1:
+        row["rewards"] = [turn.reward for turn in trajectory.turns]
         row["messages"] = _messages(trajectory)
+    if trajectory.tools:
+        row["tools"] = dict(trajectory.tools)
+    if trajectory.failures:
+        row["failures"] = list(trajectory.failures)
     return row
 
 
 def _messages(trajectory: Trajectory) -> list[dict[str, Any]]:
-    """The whole conversation: what was asked, said and answered."""
-    said: list[Message] = list(trajectory.opening)
+    """The whole conversation: what was asked, said, paid and answered."""
+    said = [_shown(message) for message in trajectory.opening]
     for turn, answer in zip(trajectory.turns, [*trajectory.answers, ()], strict=False):
-        said.append(Message(role="assistant", content=turn.text))
-        said.extend(answer)
-    return [
-        {"role": m["role"], "content": clip(str(m.get("content") or ""), MESSAGE_CHARS)}
-        for m in said[:MOST_MESSAGES]
-    ]
+        said.append({**_shown(Message(role="assistant", content=turn.text)), "reward": turn.reward})
+        said.extend(_shown(message) for message in answer)
+    return said[:MOST_MESSAGES]
+
+
+def _shown(message: Message) -> dict[str, Any]:
+    content = clip(str(message.get("content") or ""), MESSAGE_CHARS)
+    shown: dict[str, Any] = {"role": message["role"], "content": content}
+    if message.get("name"):
+        shown["name"] = clip(str(message["name"]), MESSAGE_CHARS)
+    if message.get("tool_calls"):
+        shown["tool_calls"] = clip(str(message["tool_calls"]), MESSAGE_CHARS)
+    return shown
 
 
 def _share(flags: Sequence[bool]) -> float:
@@ -173,9 +190,9 @@ def _share(flags: Sequence[bool]) -> float:
 
 
 def _no_spread(kept: Sequence[Trajectory]) -> list[bool]:
-    rewards: dict[int, set[float]] = defaultdict(set)
+    rewards: dict[tuple[int, int], set[float]] = defaultdict(set)
     for trajectory in kept:
-        rewards[trajectory.group].add(trajectory.total_reward)
+        rewards[trajectory.comparison].add(trajectory.total_reward)
     return [len(values) == 1 for values in rewards.values()]
 
 
@@ -185,6 +202,15 @@ def _parts(kept: Sequence[Trajectory]) -> dict[str, float]:
         for name, value in (trajectory.score.parts if trajectory.score else {}).items():
             values[f"reward/part/{name}"].append(value)
     return {name: sum(v) / len(kept) for name, v in values.items()}  # a missing part counts 0
+
+
+def _tools(played: Sequence[Trajectory]) -> dict[str, float]:
+    """Mean counts of the episodes that have tools; nothing where none has."""
+    counted = [t.tools for t in played if t.tools]
+    return {
+        f"tools/{name}": sum(counts.get(name, 0) for counts in counted) / len(counted)
+        for name in (TOOL_COUNTS if counted else ())
+    }
 
 
 def _sum_by_trajectory(values_t: Tensor, batch: Experience) -> Tensor:

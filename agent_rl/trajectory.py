@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rl_envs.types import Message
@@ -20,6 +21,8 @@ class Turn:
         reward: What the environment paid for this action.
         finish_reason: "stop" or "length".
         policy_version: Version of the weights that sampled it.
+        seat: Who took it, where an environment has several seats.
+        rewards: What it earned every seat, where there are several.
     """
 
     prompt_ids: tuple[int, ...]
@@ -29,6 +32,8 @@ class Turn:
     reward: float
     finish_reason: str
     policy_version: int = 0
+    seat: int = 0
+    rewards: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
@@ -47,9 +52,16 @@ class Trajectory:
         terminated: The task ended (a value of 0 follows).
         truncated: A limit of the environment ended it (a value may follow: bootstrap).
         cut: The last completion ran into the token limit, and the episode ended there.
+        late: The episode's own deadline passed, and it was truncated there.
         final_prompt_ids: What the policy would have seen next, when truncated.
         score: The verifier's last word, if there was one.
         error: Our own failure; the episode is left out of training and counted.
+        failures: What went wrong in each try that was thrown away; the last is ``error`` where no
+            try was left.
+        tools: The counts that a tool environment keeps of the episode (calls, malformed, errors,
+            timeouts, ...); empty without tools.
+        seat: Whose trajectory it is, where an environment has several seats.
+        scores: The last word on each seat, where there are several.
     """
 
     env: str
@@ -63,9 +75,19 @@ class Trajectory:
     terminated: bool = False
     truncated: bool = False
     cut: bool = False
+    late: bool = False
     final_prompt_ids: tuple[int, ...] = ()
     score: Score | None = None
     error: str | None = None
+    failures: list[str] = field(default_factory=list)
+    tools: Mapping[str, int] = field(default_factory=dict)
+    seat: int = 0
+    scores: tuple[Score, ...] = ()
+
+    @property
+    def comparison(self) -> tuple[int, int]:
+        """Group and seat: the returns of episodes that agree in both are compared."""
+        return self.group, self.seat
 
     @property
     def total_reward(self) -> float:
@@ -76,6 +98,20 @@ class Trajectory:
     def n_sampled(self) -> int:
         """Number of tokens the policy sampled."""
         return sum(len(turn.completion_ids) for turn in self.turns)
+
+    @property
+    def n_inserted(self) -> int:
+        """Number of tokens the policy read after its first turn and did not sample itself.
+
+        Tool results, messages of a user, and what the template writes around them.
+        """
+        seen: tuple[int, ...] = ()
+        inserted = 0
+        for number, turn in enumerate(self.turns):
+            known = len(seen) if turn.prompt_ids[: len(seen)] == seen else 0
+            inserted += len(turn.prompt_ids) - known if number else 0
+            seen = turn.prompt_ids + turn.completion_ids
+        return inserted
 
     @property
     def passed(self) -> bool:

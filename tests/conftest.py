@@ -7,9 +7,32 @@ import pytest
 from rl_sandboxes.levels import bubblewrap
 from rl_verifiers import registry
 
-CODE_ENVIRONMENTS = ("text/Code", "text/HumanEval", "text/MBPP")
-MODULES = ("test_local", "test_remote_command", "test_sql")
-PAGES = ("code.md", "sandboxes.md", "quotes_and_sql.md", "remote_sandbox.md", "verifiers.md")
+CODE_ENVIRONMENTS = (
+    "text/Code",
+    "text/HumanEval",
+    "text/MBPP",
+    "text/PythonTool",
+    "text/SQL",
+    "text/Terminal",
+)
+MODULES = (
+    "test_local",
+    "test_python_tool",
+    "test_remote_command",
+    "test_sql",
+    "test_sql_env",
+    "test_terminal",
+)
+PAGES = (
+    "code.md",
+    "sandboxes.md",
+    "quotes_and_sql.md",
+    "remote_sandbox.md",
+    "python_tool.md",
+    "terminal.md",
+    "verifiers.md",
+    "sql_env.md",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,7 @@ from agent_rl.rollout import (
     seed_of,
 )
 from agent_rl.runs import statistics
+from agent_rl.self_play import seats_of
 from agent_rl.trajectory import Trajectory
 from rl_envs import Task, make
 from rl_verifiers import extract
@@ -273,6 +274,11 @@ def _assignments(env: EnvConfig, split: str, tasks: int, seed: int) -> list[Assi
     """The first ``tasks`` tasks of a split (0: all), each with a seed of its own."""
     played = make(env.id, **{**env.options, "split": split})
     played.prepare()
+    if seats_of(played) > 1:
+        raise UserError(
+            f"{env.id} plays against itself in the split {split!r}, which measures nothing; give "
+            f"that split an opponent, such as opponent: {{train: self, {split}: minimax}}"
+        )
     size = played.tasks.size
     if size is None and tasks == 0:
         raise UserError(f"{env.id} has endless tasks; say how many to evaluate with tasks=N")

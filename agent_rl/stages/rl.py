@@ -24,6 +24,7 @@ from agent_rl.engines import Sampling, TorchEngine
 from agent_rl.errors import UserError
 from agent_rl.experience import Experience, assign_credit, gather
 from agent_rl.measure import credit_metrics, rollout_metrics, rollout_rows
+from agent_rl.opponent import Opponent, refuse_without_seats
 from agent_rl.optim import make_optimizer
 from agent_rl.packing import pack
 from agent_rl.policy import Policy
@@ -49,6 +50,7 @@ class State:
     reference: Reference | None
     kl: Any
     mixture: Mixture
+    opponent: Opponent | None = None
     step: int = 0
     update: int = 0
     seconds: float = 0.0
@@ -191,6 +193,8 @@ def train_step(
         state.engine.load_weights(None)
         if state.reference and is_due(state.step + 1, config.reference_refresh):
             state.reference.refresh(state.policy)
+        if state.opponent and is_due(state.step + 1, config.opponent_refresh):
+            state.opponent.refresh(state.policy.model)
 
     metrics |= credit_metrics(batch, credit, gap_t, before.values)
     metrics |= {**learned, "kl/coef": state.kl.coef, **clock.metrics()}
@@ -229,6 +233,7 @@ async def collect(config: RLConfig, state: State) -> tuple[list[Trajectory], lis
             seed=seed_of(config.run.seed, state.step, attempt),
             on_truncation=config.on_truncation,
             first_group=attempt * config.prompts_per_step,
+            opponent=state.opponent.engine if state.opponent else None,
         )
         played += fresh
         good = [t for t in fresh if usable(config, t)]
@@ -240,10 +245,10 @@ async def collect(config: RLConfig, state: State) -> tuple[list[Trajectory], lis
 
 def with_spread(played: list[Trajectory]) -> list[Trajectory]:
     """The groups whose rewards are not all equal (DAPO, section 3.2)."""
-    rewards: dict[int, set[float]] = {}
+    rewards: dict[tuple[int, int], set[float]] = {}
     for trajectory in played:
-        rewards.setdefault(trajectory.group, set()).add(trajectory.total_reward)
-    return [t for t in played if len(rewards[t.group]) > 1]
+        rewards.setdefault(trajectory.comparison, set()).add(trajectory.total_reward)
+    return [t for t in played if len(rewards[t.comparison]) > 1]
 
 
 def usable(config: RLConfig, trajectory: Trajectory) -> bool:
@@ -296,6 +301,8 @@ def set_up(config: RLConfig) -> State:
     model, chat = models.load(config.model, config.run.seed)
     if config.model.tiny is not None:
         refuse_unknown_characters(mixture, chat)
+    if config.opponent_refresh:
+        refuse_without_seats(mixture)
     policy = Policy(
         model,
         temperature=config.sampling.temperature,
@@ -306,11 +313,12 @@ def set_up(config: RLConfig) -> State:
     if policy.value_head is not None:
         modules.append((policy.value_head, config.value_lr or config.optimizer.lr))
     needs_reference = algorithm.kl.place != "none"
+    generation = models.DTYPES.get(config.model.generation or "")
     engine = TorchEngine(
         model,
         eos_token_ids=models.end_token_ids(model, chat),
         tokenizer=chat.tokenizer,
-        dtype=models.DTYPES.get(config.model.generation or ""),
+        dtype=generation,
     )
     return State(
         chat=chat,
@@ -322,6 +330,7 @@ def set_up(config: RLConfig) -> State:
         else None,
         kl=algorithm.kl.controller(),
         mixture=mixture,
+        opponent=Opponent(model, chat, generation) if config.opponent_refresh else None,
     )
 
 
@@ -389,6 +398,7 @@ def save(config: RLConfig, state: State, folder: RunFolder) -> None:
         else {},
         "kl": state.kl.state_dict(),
         "mixture": state.mixture.state_dict(),
+        "opponent": state.opponent.state_dict() if state.opponent else {},
         "update": state.update,
         "seconds": state.seconds,
         "before": state.before,
@@ -413,6 +423,8 @@ def restore(state: State, folder: RunFolder) -> None:
         state.reference.load_state_dict(content["reference"])
     state.kl.load_state_dict(content["kl"])
     state.mixture.load_state_dict(content["mixture"])
+    if state.opponent is not None:
+        state.opponent.load_state_dict(content["opponent"])
     state.step, state.update = content["step"], content["update"]
     state.seconds = content["seconds"]
     state.before, state.after = content["before"], content["after"]

@@ -6,6 +6,7 @@ from rl_envs.describe import describe
 from rl_envs.files import load_rows
 from rl_envs.gymnasium_text import GymnasiumText
 from rl_envs.mixture import Entry, Mixture, levels
+from rl_envs.random_policy import random_policy
 from rl_envs.registry import Listed, ids, listing, make, register
 from rl_envs.spaces import ChatSpace, TextSpace
 from rl_envs.tasks import (
@@ -21,6 +22,8 @@ from rl_envs.tasks import (
 from rl_envs.types import Action, Message, Observation, Task, TaskSource
 
 register("text/Arithmetic-v0", "rl_envs.text.arithmetic:Arithmetic")
+register("text/Browse-v0", "rl_envs.text.browse:Browse")
+register("text/Calculator-v0", "rl_envs.text.calculator:Calculator")
 register("text/CartPole-v0", "rl_envs.text.cartpole:CartPole")
 register("text/Code-v0", "rl_envs.text.code_generated:Code")
 register("text/CodeContests-v0", "rl_envs.text.code_contests:CodeContests")
@@ -30,8 +33,19 @@ register("text/Gymnasium-v0", "rl_envs.gymnasium_text:GymnasiumText")
 register("text/HumanEval-v0", "rl_envs.text.code_data:HumanEval")
 register("text/MATH-v0", "rl_envs.text.math_data:MATH")
 register("text/MBPP-v0", "rl_envs.text.code_data:MBPP")
+register("text/OpenEnv-v0", "rl_envs.bridges.openenv:OpenEnv")
+register("text/OpenEnvTools-v0", "rl_envs.bridges.openenv:OpenEnvTools")
+register("text/Prime-v0", "rl_envs.bridges.prime:Prime")
+register("text/ReasoningGym-v0", "rl_envs.bridges.reasoning_gym:ReasoningGym")
+register("text/PythonTool-v0", "rl_envs.text.python_tool:PythonTool")
 register("text/ReverseText-v0", "rl_envs.text.reverse:ReverseText")
+register("text/SQL-v0", "rl_envs.text.sql:SQL")
+register("text/TextArena-v0", "rl_envs.bridges.textarena:TextArena")
+register("text/Terminal-v0", "rl_envs.text.terminal:Terminal")
 register("text/Thermostat-v0", "rl_envs.text.thermostat:Thermostat")
+register("text/TicTacToe-v0", "rl_envs.text.tictactoe:TicTacToe")
+register("text/UserSim-v0", "rl_envs.text.user_sim:UserSim")
+register("text/Wordle-v0", "rl_envs.text.wordle:Wordle")
 
 __all__ = [
     "ADAPTERS",
@@ -64,6 +78,7 @@ __all__ = [
     "listing",
     "load_rows",
     "make",
+    "random_policy",
     "register",
     "tasks_from_rows",
 ]

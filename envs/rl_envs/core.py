@@ -76,6 +76,7 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         styles: The styles that ``demonstration`` knows.
         reads_data: ``load_tasks`` reads files or the network, so a listing leaves it alone.
         source: Where the tasks come from, for a listing.
+        shared: In a training run, what ``set_up_group`` gave; None outside one.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  # Gymnasium's type
@@ -90,6 +91,7 @@ class TextEnv(gymnasium.Env[Observation, Action]):
     styles: ClassVar[tuple[str, ...]] = ()
     reads_data: ClassVar[bool] = False
     source: str = ""
+    shared: Any = None
     _given_tasks: Any = None
     _made_with: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})  # for clone
 
@@ -174,6 +176,16 @@ class TextEnv(gymnasium.Env[Observation, Action]):
 
     def begin(self, task: Task) -> Awaitable[None] | None:
         """Sets up what belongs to one episode, before ``opening``; ``close`` gives it back."""
+        return None
+
+    def set_up_group(self, task: Task) -> Any | Awaitable[Any]:
+        """What all episodes of a group (the samples of one task) share. Default: nothing.
+
+        A rollout calls it once per group, on an environment without an episode, and puts the
+        result on every member as ``shared`` before its reset. When the last member is done, the
+        result's ``close()`` is called (awaited, if it is a coroutine), where it has one. Members
+        run at the same time: share what they only read, a loaded file or a prepared image.
+        """
         return None
 
     def opening(self, task: Task) -> Sequence[Message] | Awaitable[Sequence[Message]]:
@@ -338,9 +350,12 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         return "\n".join(f"{m['role']}: {m['content'] or ''}" for m in self.messages)
 
     def clone(self) -> Self:
-        """Another environment with the same options, sharing the tasks, with no episode."""
+        """Another environment with the same options and no episode.
+
+        It shares the tasks, and the judge where it is built.
+        """
         twin = type(self)(*self._made_with[0], **self._made_with[1])
-        twin._source, twin.spec = self._source, self.spec
+        twin._source, twin._judge, twin.spec = self._source, self._judge, self.spec
         return twin
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment with discrete actions, played in text."""
+"""Any Gymnasium environment whose actions are discrete or text, played in text."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class GymnasiumText(TextEnv):
     """A Gymnasium environment in text: describe the state, choose an action word.
 
     Each user message describes the newest observation; each reply chooses by the action word it
-    ends with. Task ``i`` is a seed of the inner environment, so an index fixes the start and the
-    chances of the whole episode. The step limit of the inner environment becomes ``max_turns``
-    and truncates; its own end terminates.
+    ends with, or is the action itself where the action space is ``Text``. Task ``i`` is a seed of
+    the inner environment, so an index fixes the start and the chances of the whole episode. The
+    step limit of the inner environment becomes ``max_turns`` and truncates; its own end terminates.
 
     Args:
         gym_id: The inner environment, as ``gymnasium.make`` takes.
@@ -86,13 +86,17 @@ class GymnasiumText(TextEnv):
         """The environment behind the text, made on first use.
 
         Raises:
-            DataError: Its actions are not discrete, or the words do not fit them.
+            DataError: Its actions are neither discrete nor text, or the words do not fit them.
         """
         env = gymnasium.make(
             self.gym_id, max_episode_steps=-1, disable_env_checker=True, **self.gym_options
         )
+        if isinstance(env.action_space, spaces.Text):
+            return self._checked_text(env, env.action_space)
         if not isinstance(env.action_space, spaces.Discrete):
-            raise DataError(f"{self.gym_id}: its actions are {env.action_space}, not discrete")
+            raise DataError(
+                f"{self.gym_id}: its actions are {env.action_space}, not discrete and no text"
+            )
         count = int(env.action_space.n)
         if self.actions is None:
             self.actions = [str(number) for number in range(count)]
@@ -112,23 +116,25 @@ class GymnasiumText(TextEnv):
         """The description of the first observation."""
         self._rng = np.random.default_rng(task.info["seed"])
         observation, _ = self.inner.reset(seed=task.info["seed"])
+        self.inner.action_space.seed(task.info["seed"])
         return [self._seen(observation)]
 
     def respond(self, action: str) -> Reply:
         """Plays the chosen action and describes what follows."""
         inner = self.inner
-        place = chosen(action, self.actions or ())
-        if place is None and self.unknown == "end":
+        move = self._chosen(action)
+        unknown = move is None
+        if unknown and self.unknown == "end":
             return Reply(reward=self.penalty, terminated=True, info={"unknown_action": True})
-        number = self._stand_in() if place is None else place
-        start = int(inner.action_space.start)  # type: ignore[attr-defined]
-        observation, reward, terminated, truncated, _ = inner.step(start + number)
+        observation, reward, terminated, truncated, _ = inner.step(
+            self._stand_in() if unknown else move
+        )
         return Reply(
             messages=() if terminated else (self._seen(observation),),
-            reward=float(reward) + (self.penalty if place is None else 0.0),
+            reward=float(reward) + (self.penalty if unknown else 0.0),
             terminated=terminated,
             truncated=truncated,
-            info={"unknown_action": place is None},
+            info={"unknown_action": unknown},
         )
 
     def close(self) -> None:
@@ -136,12 +142,34 @@ class GymnasiumText(TextEnv):
         if "inner" in self.__dict__:
             self.inner.close()
 
-    def _stand_in(self) -> int:
-        """The action played for a reply that chose none."""
+    def _checked_text(self, env: gymnasium.Env[Any, Any], space: spaces.Text) -> Any:
+        if self.actions is not None:
+            raise DataError(f"{self.gym_id} takes any text as its action; leave `actions` out")
+        if self.unknown not in ("random", "end") and self.unknown not in space:
+            raise DataError(
+                f"unknown is {self.unknown!r}; it must be 'random', 'end' or a text of {space}"
+            )
+        return env
+
+    def _chosen(self, action: str) -> Any:
+        """The inner action that a reply stands for, or None."""
+        space = self.inner.action_space
+        if isinstance(space, spaces.Text):
+            text = action.strip()
+            return text if text in space else None
+        place = chosen(action, self.actions or ())
+        return None if place is None else int(space.start) + place  # type: ignore[attr-defined]
+
+    def _stand_in(self) -> Any:
+        """The inner action played for a reply that chose none."""
+        space = self.inner.action_space
+        if isinstance(space, spaces.Text):
+            return space.sample() if self.unknown == "random" else self.unknown
         words = self.actions or ()
+        start = int(space.start)  # type: ignore[attr-defined]
         if self.unknown == "random":
-            return int(self._rng.integers(len(words)))
-        return list(words).index(self.unknown)
+            return start + int(self._rng.integers(len(words)))
+        return start + list(words).index(self.unknown)
 
     def _seen(self, observation: Any) -> Message:
         if self._describe is not None:

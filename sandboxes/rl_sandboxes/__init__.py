@@ -1,6 +1,7 @@
 """Run untrusted code: a job in, a result typed by what really happened out."""
 
 from rl_sandboxes.registry import BACKENDS, close_shared, make, shared
+from rl_sandboxes.trees import Entry, Tree
 from rl_sandboxes.types import (
     STATUSES,
     Call,
@@ -21,6 +22,7 @@ __all__ = [
     "BACKENDS",
     "STATUSES",
     "Call",
+    "Entry",
     "Guarantees",
     "Job",
     "JobError",
@@ -32,6 +34,7 @@ __all__ = [
     "SandboxError",
     "Session",
     "Status",
+    "Tree",
     "close_shared",
     "make",
     "shared",

@@ -16,6 +16,7 @@ MODULES = (
     "frames",
     "seccomp",
     "files",
+    "tree",
     "child",
     "box",
     "supervisor",

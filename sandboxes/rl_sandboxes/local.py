@@ -74,6 +74,7 @@ class LocalSandbox(WorkerPool):
             lambda: self._take_first() or plan.start(),
             plan.guarantees(),
             size=size,
+            rest=self.level == "namespaces",
         )
 
     def _choose(

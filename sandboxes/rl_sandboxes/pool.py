@@ -31,6 +31,9 @@ from rl_sandboxes.types import (
 GRACE_S = 10.0
 """Seconds over its limits after which a worker that does not answer is given up."""
 
+MAX_RESTING = 16
+"""Workers at most that wait for a next session."""
+
 
 class WorkerLostError(Exception):
     """A worker died, its stream broke, or it did not answer in time: our failure.
@@ -71,6 +74,8 @@ class WorkerPool:
         guarantees: What is promised.
         size: Workers at most.
         spare: Workers that are started ahead to take the place of those that are replaced.
+        rest: Keep the worker of a session that ended for the next one: only where nothing of a
+            session can outlive it, as in namespaces of its own.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class WorkerPool:
         *,
         size: int,
         spare: int = 0,
+        rest: bool = False,
     ) -> None:
         check_size(name, size)
         self.name = name
@@ -91,6 +97,8 @@ class WorkerPool:
         self._n_spare = spare
         self._slots = _Slots(size)
         self._workers: set[Worker] = set()
+        self._resting: list[Worker] = []  # between two sessions
+        self._n_resting = MAX_RESTING if rest else 0
         self._lock = threading.Lock()
         self._closed = False
         self._threads = ThreadPoolExecutor(size, thread_name_prefix=f"sandbox-{name}")
@@ -238,7 +246,26 @@ class WorkerPool:
         """Open a box that stays, on a worker of its own."""
         from rl_sandboxes.sessions import open_session  # noqa: PLC0415 - jobs need none
 
-        return open_session(self._new_worker, self._forget, kind, limits or Limits())
+        rest = self._rest if self._n_resting else None
+        how = (self._forget, kind, limits or Limits(), rest)
+        try:
+            return open_session(lambda: self._rested() or self._new_worker(), *how)
+        except SandboxError as error:
+            if rest is None or isinstance(error, JobError):
+                raise
+            return open_session(self._new_worker, *how)  # the first may have died as it rested
+
+    def _rested(self) -> Worker | None:
+        with self._lock:
+            return self._resting.pop() if self._resting else None
+
+    def _rest(self, worker: Worker) -> None:
+        """Take back the worker of a session that ended cleanly."""
+        with self._lock:
+            if not self._closed and len(self._resting) < self._n_resting:
+                self._resting.append(worker)
+                return
+        self._forget(worker)
 
     def close(self) -> None:
         """End all workers; safe to call twice."""

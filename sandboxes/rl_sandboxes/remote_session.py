@@ -14,6 +14,8 @@ import httpx
 from rl_sandboxes import wire
 from rl_sandboxes.remote_hosts import Host, backoff, json_object, reason
 from rl_sandboxes.remote_link import SILENCE_S, BrokenError, BusyError, Link, wait
+from rl_sandboxes.sessions import check_limits
+from rl_sandboxes.trees import Tree
 from rl_sandboxes.types import JobError, Run, SandboxError
 
 
@@ -50,6 +52,20 @@ class RemoteSession:
         if len(data) > max_bytes:
             raise SandboxError(f"{self._host.url} sent more than was asked for")
         return data
+
+    def collect(self, *, max_entries: int = 2000, max_bytes: int = 4 << 20) -> Tree:
+        """End all that runs in the box, then read all files beneath the working folder.
+
+        Raises:
+            JobError: A limit that is none.
+            SandboxError: The session is gone, or its answer is none.
+        """
+        check_limits(max_entries, max_bytes)
+        answer = self._do("collect", max_entries=max_entries, max_bytes=max_bytes)
+        try:
+            return Tree.read(answer)
+        except ValueError as error:
+            raise SandboxError(f"{self._host.url} sent {error}") from None
 
     def start(self, command: str) -> int:
         """Start a background process; its number."""

@@ -157,7 +157,9 @@ class Sessions:
             box.busy -= 1
             box.used = time.monotonic()
 
-    def _do(self, session: Session, action: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def _do(  # noqa: PLR0911 - one for each action
+        self, session: Session, action: str, asked: Mapping[str, Any]
+    ) -> dict[str, Any]:
         def get(name: str) -> Any:
             return _need(asked, name, action)
 
@@ -167,6 +169,9 @@ class Sessions:
             case "get":
                 most = min(asked.get("max_bytes", 1 << 20), self._max_bytes)
                 return {"data": wire.bytes_tree(session.get(get("path"), max_bytes=most))}
+            case "collect":
+                most = min(get("max_bytes"), self._max_bytes)
+                return session.collect(max_entries=get("max_entries"), max_bytes=most).answer()
             case "start":
                 return {"number": session.start(get("command"))}
             case "poll":
@@ -188,6 +193,7 @@ _ARGUMENTS: dict[str, dict[str, str]] = {
     "run": {"command": "text", "timeout_s": "number"},
     "put": {"path": "text", "data": "bytes"},
     "get": {"path": "text", "max_bytes": "whole"},
+    "collect": {"max_entries": "whole", "max_bytes": "whole"},
     "start": {"command": "text"},
     "poll": {"number": "whole"},
     "stop": {"number": "whole"},

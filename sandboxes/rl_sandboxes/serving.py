@@ -122,6 +122,7 @@ def run(
     listener: socket.socket,
     *,
     started: Callable[[], None] = lambda: None,
+    max_message_bytes: int = 0,
 ) -> int:
     """Serve until SIGTERM, SIGINT or the service's own :meth:`~Servable.drain`.
 
@@ -131,11 +132,12 @@ def run(
         make_service: Called on the event loop.
         listener: See :func:`listen`; closed at the end.
         started: Called when requests are answered.
+        max_message_bytes: Of a WebSocket message; 0 for a service without WebSockets.
 
     Returns:
         The exit status: 0 after draining, 1 where work was given up.
     """
-    return asyncio.run(_Serving(make_service, listener, started).run())
+    return asyncio.run(_Serving(make_service, listener, started, max_message_bytes).run())
 
 
 class _Server(uvicorn.Server):
@@ -150,6 +152,7 @@ class _Serving:
     make_service: Callable[[], Servable]
     listener: socket.socket
     started: Callable[[], None]
+    max_message_bytes: int = 0
 
     async def run(self) -> int:
         self.given_up = asyncio.Event()
@@ -161,7 +164,8 @@ class _Serving:
                 access_log=False,
                 server_header=False,
                 lifespan="on",
-                ws="none",
+                ws="websockets-sansio" if self.max_message_bytes else "none",
+                ws_max_size=self.max_message_bytes or 1 << 20,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 limit_concurrency=MAX_CONNECTIONS,
             )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from rl_sandboxes.pool import GRACE_S, Worker, WorkerLostError, limits_of
 from rl_sandboxes.readings import read_run
+from rl_sandboxes.trees import MAX_BYTES, MAX_ENTRIES, Tree
 from rl_sandboxes.types import JobError, Limits, Run, SandboxError, check_path
 
 KINDS = ("bash", "python")
@@ -21,14 +22,16 @@ def open_session(
     forget: Callable[[Worker], None],
     kind: Literal["bash", "python"],
     limits: Limits,
+    rest: Callable[[Worker], None] | None = None,
 ) -> WorkerSession:
-    """A session on a new worker.
+    """A session on a worker.
 
     Args:
         start: Gives a worker.
         forget: Ends it.
         kind: ``bash`` or ``python``.
         limits: Of the whole box; ``wall_s`` is for each command.
+        rest: Takes a worker whose session ended cleanly; None: it is ended too.
 
     Raises:
         JobError: Another kind.
@@ -37,7 +40,7 @@ def open_session(
     if kind not in KINDS:
         raise JobError(f"a session is one of {', '.join(KINDS)}, not {kind!r}")
     worker = start()
-    session = WorkerSession(worker, forget, limits)
+    session = WorkerSession(worker, forget, limits, rest)
     session.ask({"op": "session", "kind": kind, "limits": limits_of(limits)}, GRACE_S)
     return session
 
@@ -45,10 +48,17 @@ def open_session(
 class WorkerSession:
     """See ``types.Session``."""
 
-    def __init__(self, worker: Worker, forget: Callable[[Worker], None], limits: Limits) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        forget: Callable[[Worker], None],
+        limits: Limits,
+        rest: Callable[[Worker], None] | None = None,
+    ) -> None:
         self._worker: Worker | None = worker
         self._forget = forget
         self._limits = limits
+        self._rest = rest
         self._lock = threading.Lock()
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
@@ -120,6 +130,22 @@ class WorkerSession:
         answer = self.ask({"op": "get", "path": path, "max_bytes": max_bytes}, GRACE_S)
         return base64.b64decode(answer["data"])
 
+    def collect(self, *, max_entries: int = 2000, max_bytes: int = 4 << 20) -> Tree:
+        """End all that runs in the box, then read all files beneath the working folder.
+
+        Raises:
+            JobError: A limit that is none.
+            SandboxError: Some process would not end, or the session is lost.
+        """
+        check_limits(max_entries, max_bytes)
+        limits = {"max_entries": max_entries, "max_bytes": max_bytes}
+        answer = self.ask({"op": "collect", **limits}, 2 * GRACE_S)
+        try:
+            return Tree.read(answer)
+        except ValueError as error:
+            self._end()
+            raise SandboxError(f"a session's answer is broken: {error}") from None
+
     def start(self, command: str) -> int:
         """Start a background process; its number."""
         return int(self.ask({"op": "start", "command": command}, GRACE_S)["number"])
@@ -143,7 +169,31 @@ class WorkerSession:
 
     def close(self) -> None:
         """End everything in the box and throw it away."""
-        self._end()
+        if self._rest is None or not self._lock.acquire(blocking=False):  # or a command runs
+            self._end()
+            return
+        try:
+            self._part(self._rest)
+        finally:
+            self._lock.release()
+
+    def _part(self, rest: Callable[[Worker], None]) -> None:
+        """End the session and let its worker rest, if all goes well."""
+        worker = self._worker
+        if worker is None:
+            return
+        try:
+            answer = worker.request({"op": "close"}, GRACE_S)
+        except BaseException as error:
+            self._end()
+            if not isinstance(error, WorkerLostError):
+                raise
+            return
+        if answer.get("closed") is not True or answer.get("tainted"):
+            self._end()
+            return
+        self._worker = None
+        rest(worker)
 
     def _end(self) -> None:
         worker, self._worker = self._worker, None
@@ -163,3 +213,15 @@ class WorkerSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_limits(max_entries: int, max_bytes: int) -> None:
+    """Refuse limits of ``Session.collect`` that are none.
+
+    Raises:
+        JobError: One is no whole number, below 1 or very large.
+    """
+    limits = {"max_entries": (max_entries, MAX_ENTRIES), "max_bytes": (max_bytes, MAX_BYTES)}
+    for name, (value, most) in limits.items():
+        if type(value) is not int or not 1 <= value <= most:
+            raise JobError(f"{name} is {value!r:.60}; it must be a whole number from 1 to {most:,}")

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
 
+from rl_sandboxes.trees import Tree
+
 RunStatus = Literal[
     "ok", "error", "timeout", "memory", "output_limit", "crash", "process_limit", "disk"
 ]
@@ -316,6 +318,14 @@ class Session(Protocol):
         Raises:
             FileNotFoundError: There is none.
             JobError: It is a link, no regular file, or larger than ``max_bytes``.
+        """
+        ...
+
+    def collect(self, *, max_entries: int = 2000, max_bytes: int = 4 << 20) -> Tree:
+        """End all that runs in the box, then read all files beneath the working folder.
+
+        So nothing changes them meanwhile. No link is followed, and pipes and devices are not
+        opened. The next command finds a new shell.
         """
         ...
 

@@ -99,3 +99,77 @@ def test_a_turn_that_ended_is_not_ended_again(chat, end):
     context = chat.next_prompt_ids([], sampled, [{"role": "user", "content": "no"}])
     assert chat.tokenizer.decode(context) == f"3{end} <start>user no<turn> <start>assistant "
     assert chat.decode(sampled) == "3"
+
+
+def test_a_rendering_that_is_remembered_belongs_to_its_messages_alone(chat):
+    first = [{"role": "user", "content": "1"}]
+    ids = chat.prompt_ids(first)
+    ids.append(7)  # the caller's own
+    assert chat.prompt_ids([{"role": "user", "content": "1"}]) == ids[:-1]
+    first[0]["content"] = "2"
+    assert chat.tokenizer.decode(chat.prompt_ids(first)) == "<bos>2"
+    after = [chat.next_prompt_ids([], [5], [{"role": r, "content": "1"}]) for r in ("user", "tool")]
+    assert after[0] != after[1]
+
+
+def test_remembered_renderings_take_bounded_room(chat, monkeypatch):
+    monkeypatch.setattr("agent_rl.chat.CACHED_IDS", 100)
+    chat = Chat(chat.tokenizer)
+    for number in range(200):
+        chat.prompt_ids([{"role": "user", "content": str(number)}])
+    assert sum(len(ids) + 1 for ids, _ in chat._prompts._entries.values()) <= 100
+
+
+def test_texts_that_no_tokenizer_takes_are_mended(chat):
+    broken = [{"role": "user", "content": "1\ud8001"}]
+    assert "1" in chat.tokenizer.decode(chat.prompt_ids(broken))
+    assert chat.next_prompt_ids([], [5], broken)
+
+
+def with_template(chat, template, *tokens):
+    chat.tokenizer.add_tokens(list(tokens))
+    chat.tokenizer.chat_template = template
+    return chat.tokenizer
+
+
+TWICE_ENDED = "{% for m in messages %}{{ m['content'] }}<say><end>{% endfor %}"
+HEADERS_ONLY = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("sampled", "supplied"),
+    [("3", "<say><end>"), ("3<say>", "<end>"), ("3<say><end>", ""), ("3<eos>", "")],
+)
+def test_a_turn_that_two_tokens_end_is_ended_once(chat, sampled, supplied):
+    chat = Chat(with_template(chat, TWICE_ENDED, "<say>", "<end>"))
+    ids = chat.tokenizer.encode(sampled)
+    context = chat.next_prompt_ids([], ids, [{"role": "user", "content": "no"}])
+    assert chat.tokenizer.decode(context) == f"{sampled}{supplied}no<say><end>"
+
+
+def test_a_header_that_was_sampled_as_the_end_is_not_doubled(chat):
+    tokenizer = with_template(chat, HEADERS_ONLY, "<user>", "<tool>", "<assistant>")
+    user_id = tokenizer.convert_tokens_to_ids("<user>")
+    chat = Chat(tokenizer, end_ids=[user_id])
+    answer = [{"role": "user", "content": "no"}]
+    for sampled in ("3<user>", "3"):
+        context = chat.next_prompt_ids([], tokenizer.encode(sampled), answer)
+        assert tokenizer.decode(context) == "3<user>no"
+
+
+ALTERNATES = (
+    "{% for m in messages %}"
+    "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('no') }}{% endif %}"
+    "{{ m['content'] }}={% endfor %}"
+)
+
+
+def test_roles_that_a_template_refuses_go_to_the_user(chat):
+    chat.tokenizer.chat_template = ALTERNATES
+    said = [{"role": r, "content": c} for r, c in (("system", "ab"), ("user", "c"), ("user", "d"))]
+    assert chat.tokenizer.decode(chat.prompt_ids(said)) == "ab<unk><unk>c<unk><unk>d="
+
+
+def test_a_history_that_is_unknown_is_refused(chat):
+    with pytest.raises(UserError, match="history is 'forget'; it must be 'append' or 'template'"):
+        Chat(chat.tokenizer, history="forget")

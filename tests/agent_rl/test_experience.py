@@ -94,6 +94,79 @@ def test_values_at_tool_tokens_are_skipped_and_not_decayed_through():
     assert torch.equal(one.returns_t, other.returns_t)
 
 
+def three_turns(*rewards, gap=6, **fields) -> Trajectory:
+    """Turns of 2, 1 and 2 tokens in one sequence, with tool text of ``gap`` tokens in between."""
+    turns, context = [], (1,)
+    for sampled, reward in zip([(5, 6), (7,), (8, 9)], rewards, strict=True):
+        turns.append(turn(context, sampled, reward))
+        context = (*context, *sampled, *(3,) * gap)
+    return episode(fields.pop("group", 0), fields.pop("sample", 0), *turns, **fields)
+
+
+@pytest.mark.parametrize("limit", [False, True])
+def test_gae_over_turns_with_tools_between_them_has_the_closed_form(limit):
+    """By loops over plain floats: the next token is the next one sampled, the discount stands
+    between turns, and only a truncation has a value after it."""
+    v, d, after = [0.1, 0.2, 0.3, 0.4, 0.5], 0.9, 2.0
+    rewards, discounts = [0, 0.25, 0.5, 0, 1.0], [1, d, d, 1, d]
+    t = three_turns(0.25, 0.5, 1.0, discount=d, truncated=limit, terminated=not limit)
+    if limit:
+        t.final_prompt_ids = (1, 2)
+    wanted, following, running = [0.0] * 5, after if limit else 0.0, 0.0
+    for k in reversed(range(5)):
+        delta = rewards[k] + discounts[k] * following - v[k]
+        running = wanted[k] = delta + discounts[k] * LAMBDA * running
+        following = v[k]
+    assert len(gather([t]).segments) == 1
+    got = credit(PPO, t, values=[*v, after] if limit else v)
+    assert got.advantages_t.tolist() == pytest.approx(wanted)
+    assert got.returns_t.tolist() == pytest.approx([a + b for a, b in zip(wanted, v, strict=True)])
+
+
+def test_partial_credit_reaches_the_turn_that_earned_it():
+    """Return-to-go: a turn is credited with what it and later turns were paid, discounted."""
+    t = three_turns(0.25, 0.5, 1.0, discount=0.5, terminated=True)
+    reinforce = preset("reinforce", kl={"place": "none"})
+    last, middle = 1.0, 0.5 + 0.5 * 1.0
+    first = 0.25 + 0.5 * middle
+    got = credit(reinforce, t)
+    assert got.advantages_t.tolist() == pytest.approx([first, first, middle, last, last])
+    assert got.returns_n.tolist() == pytest.approx([first])
+
+
+def test_the_group_baseline_of_each_turn_counts_who_has_ended_as_nothing():
+    """Two episodes of three turns, one of a single turn; leave it unscaled and do it by hand."""
+    turns = preset("grpo", advantage="turn", scale="none")
+    members = [
+        three_turns(0.0, 0.5, 1.0, sample=0, terminated=True),
+        three_turns(0.5, 0.0, 0.0, sample=1, terminated=True),
+        episode(0, 2, turn((1,), (4,), 1.0), terminated=True),
+    ]
+    to_go = [[1.5, 1.5, 1.0], [0.5, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    mean = [sum(column) / 3 for column in zip(*to_go, strict=True)]
+    a, b, c = ([g - m for g, m in zip(row, mean, strict=True)] for row in to_go)
+    wanted = [a[0], a[0], a[1], a[2], a[2], b[0], b[0], b[1], b[2], b[2], c[0]]
+    assert credit(turns, *members).advantages_t.tolist() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo", "dr_grpo"])
+def test_a_group_that_lost_members_compares_those_that_are_left(name):
+    """The baseline is of the survivors: as if the lost ones had never been drawn."""
+    rewards = [1.0, 0.0, 0.25, 0.5]
+    whole = [three_turns(0.0, 0.0, r, sample=n) for n, r in enumerate(rewards)]
+    other = [three_turns(0.0, 0.0, r, group=1, sample=n) for n, r in enumerate([2.0, 1.0])]
+    whole[1].error = "gone"
+    left = [t for t in [*whole, *other] if t.error is None]
+    got = credit(preset(name), *left).advantages_t[:15:5].tolist()
+    alone = [1.0, 0.25, 0.5]
+    mean = sum(alone) / 3
+    spread = (sum((r - mean) ** 2 for r in alone) / 2) ** 0.5
+    scale = {"grpo": 1 / (spread + 1e-4), "rloo": 3 / 2, "dr_grpo": 1.0}[name]
+    assert got == pytest.approx([(r - mean) * scale for r in alone], rel=1e-5)
+    lone = credit(preset(name), left[0], *other).advantages_t[:5]
+    assert lone.tolist() == [0.0] * 5  # nothing to compare with
+
+
 def test_targets_of_the_value_head_are_made_before_advantages_are_whitened():
     t = episode(0, 0, turn((1,), (5, 6, 7), 1.0), terminated=True)
     values = [0.1, 0.2, 0.3]

@@ -160,3 +160,44 @@ def test_only_the_first_episodes_of_a_step_keep_their_tokens(chat):
     credit = Credit(torch.zeros(40), torch.zeros(40), torch.zeros(40))
     rows = rollout_rows(many, gather(many), credit, None, chat, 1)
     assert sum("tokens" in row for row in rows) == 32
+
+
+def test_what_failed_what_came_late_and_what_tools_counted_is_told(chat):
+    used = {"calls": 2, "malformed": 1, "unknown": 0, "errors": 1, "timeouts": 0, "over_budget": 0}
+    played = [
+        replace(dialogue(chat, whole=True), tools=used),
+        replace(dialogue(chat, whole=True), tools={**used, "calls": 4}, failures=["OSError: gone"]),
+        episode(0, 2, (7,), 0.0, late=True, truncated=True),
+        Trajectory("e", "t", 0, 3, error="down", failures=["down", "down"]),
+    ]
+    metrics = rollout_metrics(played, played[:3], 1.0)
+    assert metrics["episodes/retried"] == 2
+    assert (metrics["episodes/errors"], metrics["episodes/late"]) == (1, 1)
+    assert (metrics["tools/calls"], metrics["tools/malformed"]) == (3.0, 1.0)
+    assert metrics["tokens/tool"] == 2 * len(chat.prompt_ids([{"role": "user", "content": "more"}]))
+    assert not any(name.startswith("tools/") for name in rollout_metrics(played[2:], [], 1.0))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_inserted_tokens_are_those_that_were_read_and_not_sampled(chat, whole):
+    more = chat.prompt_ids([{"role": "user", "content": "more"}])
+    assert dialogue(chat, whole=whole).n_inserted == len(more)
+
+
+def test_a_row_shows_results_of_tools_and_the_reward_of_each_turn(chat):
+    result = {"role": "tool", "name": "add", "content": "42"}
+    shown = replace(
+        dialogue(chat, whole=True),
+        answers=[(result,), ()],
+        tools={"calls": 1},
+        failures=["OSError: gone"],
+    )
+    row = episode_row(shown, chat)
+    assert row["rewards"] == [0.0, 1.0]
+    assert row["messages"] == [
+        {"role": "user", "content": "1+1"},
+        {"role": "assistant", "content": "7", "reward": 0.0},
+        {"role": "tool", "content": "42", "name": "add"},
+        {"role": "assistant", "content": "8", "reward": 1.0},
+    ]
+    assert (row["tools"], row["failures"]) == ({"calls": 1}, ["OSError: gone"])

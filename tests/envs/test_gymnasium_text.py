@@ -80,6 +80,34 @@ def test_unknown_word_can_end_the_episode():
     assert info["unknown_action"]
 
 
+@pytest.mark.parametrize(
+    ("said", "heard", "unknown"),
+    [(" left ", "left", False), ("left!", "no", True), ("", "no", True)],
+)
+def test_a_text_action_space_gets_the_reply_itself(said, heard, unknown):
+    class Spoken(gymnasium.Env):
+        action_space = spaces.Text(8, charset="abcdefghijklmnopqrstuvwxyz")
+        observation_space = spaces.Text(40, min_length=0)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return "begin", {}
+
+        def step(self, action):
+            return action, float(action == "left"), False, False, {}
+
+    gymnasium.registry.pop("test/Spoken-v0", None)
+    gymnasium.register("test/Spoken-v0", Spoken)
+    env = made("test/Spoken-v0", unknown="no", penalty=-1.0)
+    assert env.reset(seed=0)[0][0]["content"] == "begin"
+    seen, reward, _, _, info = env.step(said)
+    assert seen[0]["content"] == heard
+    assert (reward, info["unknown_action"]) == (-1.0 if unknown else 1.0, unknown)
+    check_env(made("test/Spoken-v0"))
+    with pytest.raises(DataError, match="leave `actions` out"):
+        made("test/Spoken-v0", actions=["left"]).reset(seed=0)
+
+
 def test_description_can_be_given():
     env = GymnasiumText("FrozenLake-v1", describe=lambda state: f"row {state // 4}")
     assert env.reset(seed=0)[0][0]["content"] == "row 0"

@@ -797,3 +797,69 @@ def test_an_argument_that_is_no_plain_data_is_the_caller_s_fault(make, way, monk
 
 def test_code_that_is_no_unicode_is_sent_as_what_can_be():
     assert request_of(program("x = '\ud800'"))["code"] == "x = '?'"
+
+
+# Workers that rest between two sessions.
+
+
+def closed(frame):
+    return {"closed": True} if frame["op"] == "close" else opened(frame)
+
+
+def ops(fakes):
+    return [[frame["op"] for frame in worker.frames] for worker in fakes.started]
+
+
+def test_the_worker_of_a_closed_session_has_the_next_one(make):
+    fakes = Fakes(plan=closed)
+    sandbox = make(fakes, rest=True)
+    for _ in range(2):
+        sandbox.session().close()
+    assert ops(fakes) == [["session", "close"] * 2]
+
+
+def test_two_sessions_at_once_have_two_workers(make):
+    fakes = Fakes(plan=closed)
+    sandbox = make(fakes, rest=True)
+    with sandbox.session(), sandbox.session():
+        pass
+    assert ops(fakes) == [["session", "close"]] * 2
+
+
+@pytest.mark.parametrize(
+    "answer", [{"failed": "it would not end"}, {"closed": True, "tainted": True}, Lost()]
+)
+def test_a_worker_that_did_not_end_its_session_cleanly_does_not_rest(make, answer):
+    fakes = Fakes(opened, answer, opened)
+    sandbox = make(fakes, rest=True)
+    sandbox.session().close()
+    assert fakes.started[0].killed.is_set()
+    sandbox.session()
+    assert ops(fakes) == [["session", "close"], ["session"]]
+
+
+def test_a_worker_that_died_as_it_rested_costs_no_session(make):
+    fakes = Fakes(plan=closed)
+    sandbox = make(fakes, rest=True)
+    sandbox.session().close()
+    fakes.started[0].kill()
+    sandbox.session()
+    assert ops(fakes)[1] == ["session"]
+
+
+def test_closing_the_pool_ends_workers_that_rest(make):
+    fakes = Fakes(plan=closed)
+    sandbox = make(fakes, rest=True)
+    sandbox.session().close()
+    sandbox.close()
+    assert fakes.started[0].killed.is_set()
+
+
+def test_closing_a_session_twice_gives_its_worker_back_once(make):
+    fakes = Fakes(plan=closed)
+    sandbox = make(fakes, rest=True)
+    session = sandbox.session()
+    session.close()
+    session.close()
+    with sandbox.session(), sandbox.session():
+        assert len(fakes.started) == 2

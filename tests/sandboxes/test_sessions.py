@@ -118,6 +118,18 @@ def test_sessions_do_not_share_files(shell, sandbox):
         other.close()
 
 
+def test_nothing_of_a_session_is_left_for_the_next(sandbox):
+    first = sandbox.session("bash", LIMITS)
+    mark = new_mark()
+    first.run("echo f > f; echo f > /tmp/f; echo f > /dev/shm/f")
+    first.run(f"{MARK_NAME}={mark} setsid sleep 100 & (exec sleep 100) & sleep 0.1")
+    first.close()
+    assert gone(mark)
+    second = sandbox.session("bash", LIMITS)
+    assert second.run("ls -A . /tmp /dev/shm | grep -x f; pgrep sleep").stdout == ""
+    second.close()
+
+
 def test_the_disk_of_a_session_is_limited(shell, guarantees):
     if "tmpfs" not in guarantees.disk:
         pytest.skip("files are watched only")
@@ -166,6 +178,11 @@ def test_an_interpreter_that_ended_is_started_again(python, code):
 
 def test_a_cell_without_sense_is_an_error(python):
     assert "SyntaxError" in python.run("def f(:").stderr
+
+
+def test_a_fork_does_not_answer_in_its_parents_place(python):
+    python.run("import os\nchild = os.fork()\nos.waitpid(child, 0) if child else print('child')")
+    assert [python.run("child > 0").stdout for _ in range(3)] == ["True\n"] * 3
 
 
 # Files.

@@ -25,13 +25,18 @@ def interpret() -> NoReturn:
     child.become_python()
     namespace = child.new_module("__main__", "").__dict__
     requests = open(COMMANDS, encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
+    me = os.getpid()
     while line := _next_line(requests):
         request = json.loads(line)
         if "freeze" in request:
             _freeze()
+            me = os.getpid()
             continue
         os.write(STATUS, b"\n")  # it is read
-        _say({"code": run_cell(request["run"], namespace)})
+        code = run_cell(request["run"], namespace)
+        if os.getpid() != me:  # a fork that the cell made; it must not answer in its parent's place
+            os._exit(code)
+        _say({"code": code})
     os._exit(0)
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from . import child, files, frames
+from . import child, files, frames, tree
 from .box import Box, send
 from .shell import Background, Command, RefusedError, Shell
 
@@ -181,6 +181,16 @@ class Session:
         finally:
             os.close(root)
         return {"data": base64.b64encode(data).decode()}
+
+    def do_collect(self, max_entries: int, max_bytes: int) -> dict[str, Any]:
+        """End all that runs, then read every file beneath the working folder."""
+        self.box.spared.clear()
+        if self.kind == "python":
+            self.snapshots.clear()  # each was a process
+        if not self.box.end_all():
+            return {"failed": "some of its processes would not end"}
+        self._serve_started()
+        return tree.read_tree(self.box.rules.work, max_entries, max_bytes)
 
     # Snapshots.
 

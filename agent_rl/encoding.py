@@ -1,0 +1,84 @@
+"""Text to ids exactly as the tokenizer does it, long texts that come again looked up.
+
+A system prompt that tells the tools is most of a prompt, and the same in every episode. A special
+token splits a text before anything else in the tokenizer looks at it, so what stands between two
+special tokens has the same ids wherever it stands between them.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any
+
+LONG = 100  # characters of a text between two special tokens that is worth remembering
+REMEMBERED = 4_000_000  # characters in all
+
+
+class Encoder:
+    """Encodes without adding special tokens; equal to ``tokenizer.encode`` for every text.
+
+    Args:
+        tokenizer: A transformers tokenizer; one that is not backed by ``tokenizers`` is asked
+            itself each time.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._backend: Any = tokenizer.backend_tokenizer if tokenizer.is_fast else None
+        self._anchors: dict[str, int] = {}
+        self._known: dict[tuple[str, str, str], tuple[int, ...]] = {}
+        self._remembered = 0
+        if self._backend is None:
+            return
+        self._backend.no_truncation()  # as transformers does before each call
+        self._backend.no_padding()
+        added = tokenizer.added_tokens_decoder
+        self._anchors = {
+            token.content: number
+            for number, token in added.items()
+            if token.special and not token.normalized and not token.single_word
+        }
+        names = sorted((t.content for t in added.values() if not t.normalized), key=len)
+        self._names = re.compile("|".join(re.escape(name) for name in reversed(names)) or "(?!)")
+
+    def __call__(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        if self._backend is None:
+            return list(self._tokenizer.encode(text, add_special_tokens=False))
+        if len(text) < LONG:
+            return self._encode(text)
+        marks = [m for m in self._names.finditer(text) if m[0] in self._anchors]
+        ids: list[int] = []
+        start = 0
+        for left, right in pairwise(marks):
+            if right.start() - left.end() < LONG:
+                continue
+            inner = self._between(left[0], text[left.end() : right.start()], right[0])
+            if inner is None:
+                return self._encode(text)
+            ids += self._encode(text[start : left.end()])
+            ids += inner
+            start = right.start()
+        return ids + self._encode(text[start:])
+
+    def _between(self, left: str, text: str, right: str) -> tuple[int, ...] | None:
+        """Ids of a text between two special tokens; None where they are not kept apart."""
+        key = (left, text, right)
+        found = self._known.get(key)
+        if found is None:
+            ids = self._encode(left + text + right)
+            if (ids[0], ids[-1]) != (self._anchors[left], self._anchors[right]):
+                return None
+            found = tuple(ids[1:-1])
+            self._known[key] = found
+            self._remembered += len(text)
+            while self._remembered > REMEMBERED:
+                oldest = next(iter(self._known))
+                self._remembered -= len(oldest[1])
+                del self._known[oldest]
+        return found
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return ids

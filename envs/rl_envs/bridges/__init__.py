@@ -1,0 +1,1 @@
+"""Other people's environments as ours, and ours as theirs; packages are imported on use."""
