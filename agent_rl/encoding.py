@@ -44,7 +44,7 @@ class Encoder:
 
     def __call__(self, text: str) -> list[int]:
         """Token ids of a text."""
-        if self._backend is None:
+        if self._backend is None or self._backend.encode_special_tokens:
             return list(self._tokenizer.encode(text, add_special_tokens=False))
         if len(text) < LONG:
             return self._encode(text)

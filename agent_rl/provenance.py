@@ -289,7 +289,7 @@ def _kinds(offsets: Sequence[tuple[int, int]], spans: Sequence[_Span]) -> list[K
     out: list[Kind] = []
     waiting = 0
     for start, end in offsets:
-        while waiting < len(spans) and spans[waiting].end < start:
+        while waiting < len(spans) and spans[waiting].end <= start:
             waiting += 1
         inside = waiting < len(spans) and spans[waiting].start < max(end, start + 1)
         out.append(spans[waiting].kind if inside else "template")

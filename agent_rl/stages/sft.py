@@ -240,7 +240,8 @@ class Demonstrations:
         observation, _ = env.reset(seed=int(rng.integers(2**31)), options={"index": index})
         style = self._styles[int(rng.choice(len(self._styles), p=self._shares))]
         ids = self._chat.prompt_ids(observation)
-        n_prompt, sampled = len(ids), []
+        n_prompt = len(ids)
+        sampled: list[int] = []
         while True:
             text = env.demonstrate(style, rng)
             said = self._chat.completion_ids(text)

@@ -254,7 +254,7 @@ def configured(tmp_path, text):
 
 
 def test_a_restored_run_goes_on_against_the_same_opponent(tmp_path):
-    config, folder = configured(tmp_path, RUN), RunFolder(tmp_path / "run")
+    config, folder = configured(tmp_path, RUN), RunFolder.create(tmp_path / "run", {})
     state = rl.set_up(config)
     start = {name: value.clone() for name, value in state.opponent.state_dict().items()}
     with asyncio.Runner() as loop:

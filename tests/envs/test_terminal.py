@@ -282,6 +282,12 @@ def test_a_gzip_file_is_unpacked_within_bounds(data, right):
     assert judge({}, goal, Tree({"a.gz": Entry("file", 0o644, 0, data)})).passed is right
 
 
+def test_no_more_is_unpacked_than_any_task_asks_for():
+    content = "\0" * (2 << 20)
+    tree = Tree({"a.gz": Entry("file", 0o644, 0, zipped(content.encode()))})
+    assert not judge({}, {"a.gz": gzip_file(content)}, tree).passed
+
+
 FILES = {"d/one": "1\n", "two": "2" * 600}
 HEADER = tar_of({"d/one": "1\n"})
 
@@ -299,7 +305,7 @@ HEADER = tar_of({"d/one": "1\n"})
         (tar_of(FILES), False),
         (zipped(HEADER[:100]), False),
         (zipped(HEADER[:124] + b"77777777777\0" + HEADER[136:]), False),
-        (zipped(HEADER[:124] + b"-0000000512\0" + HEADER[136:]), False),
+        (zipped(HEADER[:124] + b"-0000001000\0" + HEADER[136:]), False),
         (zipped(HEADER[:124] + b"\xff" * 12 + HEADER[136:]), False),
         (zipped(HEADER[:156] + b"2" + HEADER[157:]), False),
         (zipped(b"\xff" * 2048), False),

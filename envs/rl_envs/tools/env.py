@@ -6,7 +6,6 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from rl_envs.core import Reply, TextEnv
@@ -119,11 +118,12 @@ class ToolEnv(TextEnv):
         self._specs = (*self.extra_tools, *tools)
         self._tools: dict[str, Tool] | None = None
         self._format: CallFormat = _format(self.call_format)
+        self._servers: tuple[Any, ...] = ()
         self._text: str | None = None  # of the system prompt
         self.counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
         self.results_of_turn: list[ToolResult] = []
         self._pay = 0.0
-        _ = _method_tools(type(self))  # an author hears of a bad one now
+        _method_tools(type(self))  # an author hears of a bad one now
 
     def _check_options(self) -> None:
         super()._check_options()
@@ -169,7 +169,9 @@ class ToolEnv(TextEnv):
                 raise DataError(
                     f"{type(self).__name__} has no tools: mark methods with @tool or give `tools`"
                 )
+            self._format.check(found)
             self._tools = found
+            self._servers = tuple({id(s): s for s in map(_server, found.values()) if s}.values())
         return self._tools
 
     @property
@@ -179,7 +181,7 @@ class ToolEnv(TextEnv):
 
     def call_text(self, name: str, /, **arguments: Any) -> str:
         """A call as a policy would write it in the present format."""
-        return self._format.write([ParsedCall(name, arguments)])
+        return self._format.write([ParsedCall(name, arguments)], tools=self.tools)
 
     def pay(self, amount: float) -> None:
         """Adds to the reward of this turn; for tools that earn or cost something."""
@@ -202,7 +204,15 @@ class ToolEnv(TextEnv):
         begun = super()._begin(seed, options)
         self.counts = dict.fromkeys(COUNTS, 0)
         self.results_of_turn, self._pay = [], 0.0
+        _ = self.tools
+        for server in self._servers:
+            server.begin()
         return begun
+
+    def close(self) -> None:
+        """Gives back what the tools hold: the connections of this episode to MCP servers."""
+        for server in self._servers:
+            server.close()
 
     def _opened(self, opening: Any, index: int | None) -> Any:
         observation, info = super()._opened(opening, index)
@@ -317,7 +327,7 @@ class ToolEnv(TextEnv):
         return message
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_tools": None}  # bound to the instance
+        return {**super().__getstate__(), "_tools": None, "_servers": ()}  # bound to the instance
 
 
 def cut(text: str, limit: int) -> str:
@@ -330,13 +340,17 @@ def cut(text: str, limit: int) -> str:
     return f"{text[:head]}\n[... {left_out} characters left out ...]\n{text[len(text) - tail :]}"
 
 
-@cache
 def _method_tools(cls: type) -> tuple[Tool, ...]:
     """The marked methods of a class, those of its bases first, an override in its base's place."""
+    made: tuple[Tool, ...] | None = vars(cls).get("_made_tools")
+    if made is not None:
+        return made
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         found |= {name: value for name, value in vars(base).items() if is_marked(value)}
-    return tuple(tool_of(getattr(cls, name)) for name in found if is_marked(getattr(cls, name)))
+    made = tuple(tool_of(getattr(cls, name)) for name in found if is_marked(getattr(cls, name)))
+    cls._made_tools = made  # type: ignore[attr-defined]  # a cache on the class itself
+    return made
 
 
 def _tools_of(spec: ToolSpec, owner: str) -> Sequence[Tool]:
@@ -349,6 +363,11 @@ def _tools_of(spec: ToolSpec, owner: str) -> Sequence[Tool]:
 
         return tools_of(spec["mcp"], owner)
     return (tool_of(spec),)
+
+
+def _server(each: Tool) -> Any:
+    """The MCP server that offers a tool, if one does."""
+    return getattr(each, "server", None)
 
 
 def _format(name: str) -> CallFormat:
