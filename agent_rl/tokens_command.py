@@ -277,7 +277,7 @@ def _safe(parts: Sequence[tuple[str, str] | str], encoding: str) -> Text:
     text = Text()
     for part in parts:
         plain, style = (part, "") if isinstance(part, str) else part
-        text.append(plain, style)
+        text.append(clean(plain, encoding), style)
     return text
 
 

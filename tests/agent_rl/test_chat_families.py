@@ -327,6 +327,19 @@ def test_sampled_ids_behind_the_thinking_are_not_tokenized_again():
     )
 
 
+def test_what_ends_each_call_does_not_end_the_turn():
+    """As the published template of DeepSeek-R1's distillates: one call, and nothing behind it."""
+    chat = make_chat("deepseek_r1")
+    source = chat.tokenizer.chat_template
+    behind = "<\uff5ctool\u2581calls\u2581end\uff5c>' + eos_token"
+    assert behind in source
+    chat.tokenizer.chat_template = source.replace(behind, "'")
+    chat = Chat(chat.tokenizer)
+    assert chat.end_ids == {chat.tokenizer.eos_token_id}
+    context = chat.next_prompt_ids([], chat.encode("a"), [result("1")])
+    assert context[:2] == [*chat.encode("a"), chat.end_id]
+
+
 # What a completion says.
 
 
@@ -427,7 +440,11 @@ def test_plain_texts_are_written_as_the_template_writes_them(name, texts):
         assert chat.next_prompt_ids([], [5], [message]) == [5, *chat.encode(whole)]
 
 
-WHIMSICAL = "{% for m in messages %}{{ '(again)' if 'again' in m['content'] else m['content'] }}<eos>{% endfor %}"
+WHIMSICAL = (
+    "{% for m in messages %}"
+    "{{ '(again)' if 'again' in m['content'] else m['content'] }}<|im_end|>"
+    "{% endfor %}"
+)
 
 
 def test_a_template_that_looks_into_plain_texts_is_always_asked():

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rl_envs.text.sql_schemas import (
     AIRLINES,
     AIRPORTS,
     CATEGORIES,
     CITIES,
-    DRUGS,
     FIELDS,
     GENRES,
-    Draw,
 )
 
 
@@ -38,28 +35,27 @@ class Question:
     mistakes: tuple[str, ...]
 
 
-PARAMETERS: Mapping[str, Callable[[Draw], Any]] = {
-    "category": lambda draw: draw.one(CATEGORIES),
-    "genre": lambda draw: draw.one(GENRES),
-    "city": lambda draw: draw.one(CITIES),
-    "field": lambda draw: draw.one(FIELDS),
-    "airline": lambda draw: draw.one(AIRLINES[:-1]),
-    "code": lambda draw: draw.one(AIRPORTS),
-    "drug": lambda draw: draw.one(DRUGS),
-    "year": lambda draw: draw.between(2021, 2024),
-    "n": lambda draw: draw.between(2, 9),
-    "k": lambda draw: draw.between(2, 7),
-    "price": lambda draw: draw.between(6, 70) * 50,
-    "pages": lambda draw: draw.between(12, 50) * 10,
-    "seats": lambda draw: draw.between(6, 25) * 10,
-    "fare": lambda draw: draw.between(16, 50) * 10,
-    "birth": lambda draw: draw.between(1945, 2005),
-    "author_birth": lambda draw: draw.between(1915, 1985),
-    "published": lambda draw: draw.between(1960, 2010),
-    "first": lambda draw: draw.date(2021, 2022),
-    "last": lambda draw: draw.date(2023, 2024),
+PARAMETERS: Mapping[str, Sequence[str | int]] = {
+    "category": CATEGORIES,
+    "genre": GENRES,
+    "city": CITIES,
+    "field": FIELDS,
+    "airline": AIRLINES[:-1],
+    "code": AIRPORTS,
+    "year": range(2021, 2025),
+    "n": range(2, 10),
+    "k": range(2, 8),
+    "price": range(500, 4500, 500),
+    "pages": range(100, 600, 50),
+    "seats": range(50, 300, 50),
+    "fare": range(150, 550, 50),
+    "birth": range(1940, 2010, 10),
+    "author_birth": range(1910, 1990, 10),
+    "published": range(1960, 2020, 10),
+    "first": [f"{year}-{month:02d}-01" for year in (2021, 2022) for month in (1, 4, 7, 10)],
+    "last": [f"{year}-{end}" for year in (2023, 2024) for end in ("03-31", "06-30", "09-30")],
 }
-"""How the value of a parameter is drawn."""
+"""What a parameter may be."""
 
 ANY_ORDER = "The order of the rows does not matter."
 

@@ -72,7 +72,7 @@ def drawn(
         question: Question = draw.one(chosen)
         for _ in range(_PARAMETER_DRAWS):
             names = dict.fromkeys(_PARAMETER.findall(question.text + question.sql))
-            values = {name: PARAMETERS[name](draw) for name in names}
+            values = {name: draw.one(PARAMETERS[name]) for name in names}
             variant = draw.between(1, VARIANTS)
             if split is not None and bucket(content_id(question.text.format(**values))) != split:
                 continue
@@ -105,10 +105,17 @@ def _task(
 def _databases(
     question: Question, values: tuple[tuple[str, Any], ...], variant: int, hidden: int
 ) -> tuple[Instance, ...] | None:
-    """Databases on which the question can be told from its misreadings; None if none are found."""
-    text = question.text.format(**dict(values))
+    """Databases on which the question can be told from others; None if none are found."""
+    given = dict(values)
+    text = question.text.format(**given)
     seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
-    queries = [each.format(**dict(values)) for each in (question.sql, *question.mistakes)]
+    queries = [each.format(**given) for each in (question.sql, *question.mistakes)]
+    queries += [
+        question.sql.format(**{**given, name: other})
+        for name, value in values
+        for other in PARAMETERS[name]
+        if other != value
+    ]
     for attempt in range(_TRIES):
         rng = np.random.default_rng((seed, variant, attempt))
         found: list[Instance] = []
@@ -163,7 +170,7 @@ def _is_fit(right: Table) -> bool:
 
 
 def _tells_apart(found: Sequence[Instance], query: str) -> bool:
-    """Whether no database gives what another does, and each mistake shows on one of them."""
+    """Whether no database gives what another does, and each other query shows on one of them."""
     references = [reference_of(query, instance.results[0]) for instance in found]
     results = [instance.results for instance in found]
     for n, reference in enumerate(references):
