@@ -219,7 +219,7 @@ class ChatTemplate:
             for both, _ in _callers(results):
                 if len(both.get("tool_calls", ())) == 2 and both["content"] == said["content"]:
                     try:
-                        return last
+                        return last if self._calls_with(both, str(last)) < 2 else None
                     except UserError:
                         continue
             return last
