@@ -57,6 +57,8 @@ class ModelConfig:
             bfloat16 means autocast around them.
         generation: Precision of the weights that generate; None means those of the trainer itself.
         chat_template: A file with a Jinja chat template, for a model that has none.
+        history: What becomes of the thinking of earlier turns: "append" keeps it in the context as
+            sampled; "template" drops it where the chat template does, which splits the episode.
         lora: Train adapters instead of all weights.
     """
 
@@ -65,6 +67,7 @@ class ModelConfig:
     compute: Literal["float32", "bfloat16"] = "float32"
     generation: Literal["float32", "bfloat16"] | None = None
     chat_template: str | None = None
+    history: Literal["append", "template"] = "append"
     lora: LoRA | None = None
 
 

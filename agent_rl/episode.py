@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import warnings
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +16,7 @@ from agent_rl.engines import Engine, PromptTooLong, Sampling
 from agent_rl.errors import UserError
 from agent_rl.self_play import seats_of, speaker
 from agent_rl.trajectory import Trajectory, Turn
-from rl_envs import DataError, TextEnv
+from rl_envs import Action, DataError, Message, TextEnv
 from rl_verifiers import Score, VerifierError
 
 T = TypeVar("T")
@@ -145,13 +145,14 @@ class Player:
             )
             trajectory.task_id, trajectory.discount = str(info["task_id"]), env.discount
             trajectory.opening, trajectory.seat = observation, info.get("seat", 0)
-            prompt = trajectory.final_prompt_ids = tuple(self.chat.prompt_ids(observation))
+            trajectory.definitions = info.get("tools")
+            prompt = trajectory.final_prompt_ids = self._prompt(trajectory, observation)
         while not (trajectory.terminated or trajectory.truncated or trajectory.error):
             engine = speaker(self.engine, self.opponent, env, trajectory)
             turn = await self._speak(engine, prompt, seed_of(seed, len(trajectory.turns)))
             turn = replace(turn, seat=trajectory.seat) if trajectory.seat else turn
             trajectory.turns.append(turn)
-            said = turn.text
+            said = self._action(trajectory, turn)
             if turn.finish_reason == "length" and self.on_truncation != "score":
                 _cut(trajectory, self.sampling.max_tokens, self.engine.context_length)
                 if seats_of(env) == 1:
@@ -217,13 +218,36 @@ class Player:
         if env.memory == "last":
             if not observation:
                 return last.prompt_ids
-            return tuple(self.chat.prompt_ids([*_system(trajectory), *observation]))
+            return self._prompt(trajectory, [*_system(trajectory), *observation])
         if trajectory.seat != last.seat:  # it goes on from its own last turn
             own = [turn for turn in trajectory.turns if turn.seat == trajectory.seat]
             if not own:
-                return tuple(self.chat.prompt_ids([*_system(trajectory), *observation]))
+                return self._prompt(trajectory, [*_system(trajectory), *observation])
             last = own[-1]
-        return tuple(self.chat.next_prompt_ids(last.prompt_ids, last.completion_ids, observation))
+        elif self.chat.history == "template":
+            said = [turn.completion_ids for turn in trajectory.turns]
+            return tuple(
+                self.chat.conversation_ids(
+                    trajectory.opening, said, trajectory.answers, tools=trajectory.definitions
+                )
+            )
+        return tuple(
+            self.chat.next_prompt_ids(
+                last.prompt_ids, last.completion_ids, observation, tools=trajectory.definitions
+            )
+        )
+
+    def _prompt(self, trajectory: Trajectory, messages: Sequence[Message]) -> tuple[int, ...]:
+        return tuple(self.chat.prompt_ids(messages, tools=trajectory.definitions))
+
+    def _action(self, trajectory: Trajectory, turn: Turn) -> Action:
+        """What the environment hears: the text, or where the template told the tools, a message.
+
+        The model's own parser then reads the calls, from the ids, as some are special tokens.
+        """
+        if trajectory.definitions is None:
+            return turn.text
+        return self.chat.parse(turn.completion_ids, tools=trajectory.definitions)
 
 
 def _close(env: TextEnv, name: str) -> None:

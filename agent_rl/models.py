@@ -59,10 +59,24 @@ def load(config: ModelConfig, seed: int) -> tuple[nn.Module, Chat]:
     else:
         assert config.path is not None
         model, tokenizer = _from_pretrained(config.path)
-    chat = Chat(tokenizer, config.chat_template, _listed_end_ids(model))
+    chat = Chat(tokenizer, config.chat_template, _listed_end_ids(model), history=config.history)
     if config.lora is not None:
         model = add_lora(model, config.lora)
     return model.eval(), chat
+
+
+def load_chat(config: ModelConfig) -> Chat:
+    """The chat template alone, without the weights.
+
+    Raises:
+        UserError: When there is no such model, or it has no chat template.
+    """
+    if config.tiny is not None:
+        return Chat(tiny_tokenizer(config.tiny), config.chat_template, history=config.history)
+    if config.path is None:
+        raise UserError("model: give either path (a folder or hub id) or tiny (its sizes)")
+    tokenizer = _loaded(AutoTokenizer, config.path)
+    return Chat(tokenizer, config.chat_template, history=config.history)
 
 
 def check(config: ModelConfig) -> None:
@@ -75,7 +89,7 @@ def check(config: ModelConfig) -> None:
         raise UserError(f"model.chat_template: there is no file {config.chat_template}")
     if config.path is None:
         return
-    Chat(_loaded(AutoTokenizer, config.path), config.chat_template)
+    load_chat(config)
     for file in sorted(Path(config.path).glob("*.safetensors")):
         try:
             with safe_open(file, "pt"):

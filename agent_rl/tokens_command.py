@@ -21,7 +21,6 @@ from agent_rl.runs.text import clean
 
 if TYPE_CHECKING:
     from agent_rl.chat import Chat
-    from agent_rl.config import ModelConfig
     from agent_rl.trajectory import Trajectory
 
 MAX_TOKENS = 256  # of a turn that the model samples
@@ -134,30 +133,17 @@ def _policy(request: Request) -> tuple[Chat, Speak]:
     from agent_rl.config import ModelConfig, TinyModel  # noqa: PLC0415
 
     tiny = TinyModel(hidden_size=32, layers=1, heads=2, characters=PRINTABLE, context=4096)
-    config = ModelConfig(tiny=tiny) if request.model == "tiny" else ModelConfig(path=request.model)
+    history: Any = request.history
+    config = (
+        ModelConfig(tiny=tiny, history=history)
+        if request.model == "tiny"
+        else ModelConfig(path=request.model, history=history)
+    )
     if request.policy == "model":
         model, chat = models.load(config, request.seed)
-        _set_history(chat, request.history)
         return chat, _sampler(model, chat, request)
-    chat = _without_weights(config)
-    _set_history(chat, request.history)
+    chat = models.load_chat(config)
     return chat, _expert(chat, request.seed)
-
-
-def _without_weights(config: ModelConfig) -> Chat:
-    from transformers import AutoTokenizer  # noqa: PLC0415 - torch
-
-    from agent_rl import models  # noqa: PLC0415
-    from agent_rl.chat import Chat  # noqa: PLC0415
-
-    if config.tiny is not None:
-        return Chat(models.tiny_tokenizer(config.tiny))
-    assert config.path is not None
-    return Chat(models._loaded(AutoTokenizer, config.path))
-
-
-def _set_history(chat: Chat, history: str) -> None:
-    chat.history = "template" if history == "template" else "append"
 
 
 def _expert(chat: Chat, seed: int) -> Speak:

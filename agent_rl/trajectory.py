@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rl_envs.types import Message
 from rl_verifiers.score import Score
@@ -46,6 +47,7 @@ class Trajectory:
         group: Number of the task within the batch; episodes of one task share it.
         sample: Number of the episode within its group.
         opening: The messages of the reset.
+        definitions: The tools that the chat template tells, as the reset gave them; None for none.
         turns: In time order.
         answers: The messages with which the environment answered each turn.
         discount: The environment's discount per turn.
@@ -69,6 +71,7 @@ class Trajectory:
     group: int
     sample: int
     opening: tuple[Message, ...] = ()
+    definitions: list[dict[str, Any]] | None = None
     turns: list[Turn] = field(default_factory=list)
     answers: list[tuple[Message, ...]] = field(default_factory=list)
     discount: float = 1.0

@@ -88,6 +88,7 @@ class _Server:
     def close(self) -> None:
         """Ends the session."""
         self._leave()
+        super().close()  # type: ignore[misc]  # that of the environment beside it
 
     def _messages(self, data: Mapping[str, Any]) -> list[Message]:
         """The observation as messages: a server of ours sends them as they are."""
@@ -218,16 +219,22 @@ class OpenEnvTools(_Server, ToolEnv):
         )
         super().__init__(**{"tool_timeout_s": timeout_s + 5, **options})
         self._given = self._specs
-        self._total, self._done = 0.0, False
+        self._is_told = False
+        self._total = 0.0
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """The tools by name; before the first ``reset`` the server's are not known."""
+        return super().tools if self._is_told or self._given else {}
 
     async def opening(self, task: Task) -> list[Message]:
         """What ``reset`` shows; the tools are known after it."""
-        self._total, self._done = 0.0, False
+        self._total = 0.0
         data = await self._reset(task)
         listed = await self._step({"type": "list_tools"})
         tools = (listed.get("observation") or {}).get("tools") or []
         self._specs = (*self._given, *(self._tool(each) for each in tools))
-        self._tools = self._text = None
+        self._tools, self._text, self._is_told = None, None, True
         return self._messages(data)
 
     async def finished(self, answer: str) -> Reply:
@@ -266,7 +273,8 @@ class OpenEnvTools(_Server, ToolEnv):
         return _tool_text(seen.get("result"))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_link": None, "_specs": self._given}
+        given = {"_link": None, "_specs": self._given, "_is_told": False}
+        return {**super().__getstate__(), **given}
 
 
 def action_for(schema: Mapping[str, Any], text: str) -> dict[str, Any]:

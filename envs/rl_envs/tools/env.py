@@ -240,9 +240,13 @@ class ToolEnv(TextEnv):
         return self._paid(Reply(messages=messages, truncated=True, score=score))
 
     def _parsed(self, action: str) -> Parsed:
-        spoken = self.messages[-1]
-        if spoken.get("tool_calls"):  # an endpoint or the model's own parser read them
-            return from_message(spoken)
+        spoken: Mapping[str, Any] = self.messages[-1]
+        problems = tuple(spoken.get("problems") or ())  # of the model's own parser
+        if spoken.get("tool_calls"):  # an endpoint or that parser read them
+            read = from_message(spoken)
+            return read._replace(problems=(*problems, *read.problems))
+        if problems or self.call_format == "template":
+            return Parsed(action, (), problems)
         return self._format.parse(action, self.tools)
 
     async def _carry_out(self, parsed: Parsed) -> _Ended | None:
