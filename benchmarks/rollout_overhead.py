@@ -287,7 +287,7 @@ def peer_client(*, with_calls: bool) -> Any:
             ),
         )
 
-    class StubClient(Client):  # type: ignore[misc, type-arg]
+    class StubClient(Client):
         def setup_client(self, config: Any) -> Any:
             return None
 
