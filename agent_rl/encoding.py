@@ -31,8 +31,6 @@ class Encoder:
         self._remembered = 0
         if self._backend is None:
             return
-        self._backend.no_truncation()  # as transformers does before each call
-        self._backend.no_padding()
         added = tokenizer.added_tokens_decoder
         self._anchors = {
             token.content: number
@@ -44,7 +42,8 @@ class Encoder:
 
     def __call__(self, text: str) -> list[int]:
         """Token ids of a text."""
-        if self._backend is None or self._backend.encode_special_tokens:
+        fast = self._backend
+        if fast is None or fast.truncation or fast.padding or fast.encode_special_tokens:
             return list(self._tokenizer.encode(text, add_special_tokens=False))
         if len(text) < LONG:
             return self._encode(text)
