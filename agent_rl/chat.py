@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from agent_rl import responses, thinking
 from agent_rl.chat_template import RESULTS_AS_USER, ChatTemplate, Tools
+from agent_rl.encoding import Encoder
 from agent_rl.errors import UserError
 from agent_rl.plain_texts import PlainTexts
 from agent_rl.responses import ParsedMessage
@@ -71,6 +72,7 @@ class Chat:
         if history not in ("append", "template"):
             raise UserError(f"history is {history!r}; it must be 'append' or 'template'")
         self.tokenizer = tokenizer
+        self._encode = Encoder(tokenizer)
         self.history: History = history
         self._fast = _backend(tokenizer)
         self.template = ChatTemplate(tokenizer)
@@ -246,10 +248,7 @@ class Chat:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text as it stands; nothing is put before or after it."""
-        fast = self._fast
-        if fast is None or fast.truncation or fast.padding or fast.encode_special_tokens:
-            return list(self.tokenizer.encode(text, add_special_tokens=False))
-        return list(fast.encode(text, add_special_tokens=False).ids)
+        return self._encode(text)
 
     def _suffix(
         self, messages: Sequence[Message], tools: Tools | None

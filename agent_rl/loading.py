@@ -47,6 +47,8 @@ AT_LEAST_ONE = (
     "model.lora.rank",
 )
 AT_LEAST_ZERO = (
+    "turn_timeout_s",
+    "episode_timeout_s",
     "reference_refresh",
     "value_lr",
     "held_out",

@@ -129,7 +129,11 @@ def _message(message: Any, most_text: int) -> dict[str, str]:
         return {"role": "", "content": clip(_text(message), most_text)}
     calls = _text(message["tool_calls"]) if message.get("tool_calls") else ""
     content = "\n".join(part for part in (_text(message.get("content")), calls) if part)
-    return {"role": clip(_text(message.get("role")), 50), "content": clip(content, most_text)}
+    names = (_text(message.get("role")), _text(message.get("name")))
+    role = " ".join(part for part in names if part)
+    if is_number(message.get("reward")):
+        role = f"{role} (reward {message['reward']:g})"
+    return {"role": clip(role, 100), "content": clip(content, most_text)}
 
 
 def _token(token: Any) -> list[Any]:

@@ -16,6 +16,7 @@ from agent_rl.errors import UserError
 from agent_rl.measure import episode_row
 from agent_rl.rollout import (
     Assignment,
+    Limits,
     OnTruncation,
     play_groups,
     refuse_if_all_failed,
@@ -55,6 +56,7 @@ class HeldOut:
         on_truncation: What a completion cut at the token limit means.
         concurrency: Most episodes at once; 0 for all.
         on_done: Called with every finished episode.
+        limits: How long an answer and an episode may take.
     """
 
     assignments: list[Assignment]
@@ -64,6 +66,7 @@ class HeldOut:
     on_truncation: OnTruncation
     concurrency: int = 0
     on_done: Callable[[Trajectory], None] | None = None
+    limits: Limits = Limits()  # noqa: RUF009 - frozen
 
     async def play(self, engine: Engine, chat: Chat, *, greedy: bool) -> list[Trajectory]:
         """Every task once (greedy) or ``samples`` times; what we failed to judge is left out."""
@@ -77,6 +80,7 @@ class HeldOut:
             on_truncation=self.on_truncation,
             concurrency=self.concurrency,
             on_done=self.on_done,
+            limits=self.limits,
         )
         refuse_if_all_failed(played)
         return [t for t in played if t.error is None]
@@ -126,6 +130,7 @@ def held_out(config: RLConfig) -> HeldOut | None:
         wanted.samples,
         seed_of(EVAL_SEED, config.run.seed, 1),
         config.on_truncation,
+        limits=Limits(config.turn_timeout_s, config.episode_timeout_s),
     )
 
 
@@ -194,6 +199,7 @@ def run(
             config.on_truncation,
             config.concurrency,
             on_done,
+            Limits(config.turn_timeout_s, config.episode_timeout_s),
         )
         result, played = asyncio.run(_judge(config, test, engine, chat))
         results.append({"env": env.id, "split": config.split, **result})

@@ -29,7 +29,7 @@ from agent_rl.optim import make_optimizer
 from agent_rl.packing import pack
 from agent_rl.policy import Policy
 from agent_rl.reference import Reference
-from agent_rl.rollout import Assignment, play_groups, refuse_if_all_failed, seed_of
+from agent_rl.rollout import Assignment, Limits, play_groups, refuse_if_all_failed, seed_of
 from agent_rl.runs import Console, RunFolder
 from agent_rl.stages.evaluate import HeldOut, held_out
 from agent_rl.trajectory import Trajectory
@@ -232,6 +232,7 @@ async def collect(config: RLConfig, state: State) -> tuple[list[Trajectory], lis
             sampling=training_sampling(config),
             seed=seed_of(config.run.seed, state.step, attempt),
             on_truncation=config.on_truncation,
+            limits=Limits(config.turn_timeout_s, config.episode_timeout_s),
             first_group=attempt * config.prompts_per_step,
             opponent=state.opponent.engine if state.opponent else None,
         )

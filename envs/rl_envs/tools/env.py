@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from rl_envs.core import Reply, TextEnv
 from rl_envs.tasks import DataError
@@ -329,6 +329,12 @@ class ToolEnv(TextEnv):
         if result.call_id:
             message["tool_call_id"] = result.call_id
         return message
+
+    def clone(self) -> Self:
+        """As ``TextEnv.clone``; the system prompt is not written again."""
+        twin = super().clone()
+        twin._text = self._text = self.system_text()
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_tools": None, "_servers": ()}  # bound to the instance
