@@ -324,6 +324,19 @@ stages:
     on_truncation: score
     sampling: {max_tokens: 4}
     evaluation: {every: 1, tasks: 2, samples: 1}
+  tools:
+    stage: rl
+    model: {path: "@teach"}
+    envs:
+      - id: text/Calculator-v0
+        options: {question: compact, call_format: tag, describe_tools: false, error_text: e}
+    algorithm: {preset: grpo}
+    steps: 2
+    prompts_per_step: 2
+    group_size: 2
+    on_truncation: score
+    sampling: {max_tokens: 4}
+    evaluation: {tasks: 0}
   group:
     stage: rl
     model: {path: "@teach"}
