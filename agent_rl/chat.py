@@ -8,6 +8,7 @@ history).
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from agent_rl import responses, thinking
-from agent_rl.chat_template import RESULTS_AS_USER, ChatTemplate, Tools
+from agent_rl.chat_template import RESULTS_AS_USER, ChatTemplate, Tools, mended
 from agent_rl.encoding import Encoder
 from agent_rl.errors import UserError
 from agent_rl.plain_texts import PlainTexts
@@ -74,7 +75,6 @@ class Chat:
         self.tokenizer = tokenizer
         self._encode = Encoder(tokenizer)
         self.history: History = history
-        self._fast = _backend(tokenizer)
         self.template = ChatTemplate(tokenizer)
         self._plain = PlainTexts(self.template)
         self._alone = self.encode(self.template.alone)
@@ -101,8 +101,7 @@ class Chat:
 
         Args:
             messages: The conversation.
-            tools: OpenAI's definitions of the tools, for the template to tell; not to be changed
-                afterwards.
+            tools: OpenAI's definitions of the tools, for the template to tell.
 
         Raises:
             UserError: The template refuses the messages, or writes no tools or no results of tools.
@@ -248,7 +247,7 @@ class Chat:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text as it stands; nothing is put before or after it."""
-        return self._encode(text)
+        return self._encode(mended(text))
 
     def _suffix(
         self, messages: Sequence[Message], tools: Tools | None
@@ -289,10 +288,11 @@ class Chat:
 
     def _tools_key(self, tools: Tools) -> str:
         found = self._tool_keys.get(id(tools))
-        if found is None or found[0] is not tools:
+        if found is None or found[0] != tools:
             if len(self._tool_keys) >= 64:
                 self._tool_keys.clear()
-            found = self._tool_keys[id(tools)] = (tools, json.dumps(list(tools), default=str))
+            found = (copy.deepcopy(tools), json.dumps(list(tools), default=str))
+            self._tool_keys[id(tools)] = found
         return found[1]
 
 
@@ -321,18 +321,6 @@ class _Cache(Generic[Value]):
         self._weight += weight + 1
         while self._weight > self._limit:
             self._weight -= self._entries.pop(next(iter(self._entries)))[1]
-
-
-def _backend(tokenizer: Any) -> Any:
-    """What a fast tokenizer encodes with; None where the tokenizer adds something of its own."""
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    if fast is None:
-        return None
-    probe = f" a\n {tokenizer.eos_token}\n b"
-    same = fast.encode(probe, add_special_tokens=False).ids == tokenizer.encode(
-        probe, add_special_tokens=False
-    )
-    return fast if same else None
 
 
 def _read(template: str) -> str:

@@ -24,6 +24,11 @@ RESULTS_AS_USER = "set the environment's option `results: user`"
 Tools = Sequence[Mapping[str, Any]]
 
 
+def mended(text: str) -> str:
+    """A text with ``?`` for lone surrogates, which no tokenizer takes."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 class ChatTemplate:
     """The template of one tokenizer.
 
@@ -134,9 +139,7 @@ class ChatTemplate:
                 add_generation_prompt=generation_prompt,
             )
         )
-        if text.isascii():
-            return text
-        return text.encode("utf-8", "replace").decode("utf-8")  # no tokenizer takes lone surrogates
+        return mended(text)
 
     def _after_mark(
         self, messages: Sequence[Message], tools: Tools | None, generation_prompt: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from agent_rl import handlers
@@ -214,21 +215,15 @@ def _add_sandboxes(commands: Any) -> None:
         overridable=True,
         epilog=SERVE_EPILOG,
     )
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    serve.add_argument("--port", type=int, default=8765, help="0: any free one (8765)")
-    serve.add_argument("--token-file", help="a file that holds what clients must show")
     serve.add_argument("--backend", default="local", help="local or docker (local)")
-    for name, default, text in (
+    limits = (
         ("workers", None, "jobs that run at once (one for each processor)"),
         ("max-body-mb", 64, "MiB of a request (64)"),
         ("max-queue", 1024, "jobs that wait; more are told to come back (1024)"),
         ("max-sessions", 32, "open sessions (32)"),
-    ):
-        serve.add_argument(f"--{name}", type=int, default=default, help=text)
-    serve.add_argument(
-        "--idle-timeout-s", type=float, default=600.0, help="an idle session is closed (600)"
+        ("idle-timeout-s", 600.0, "an idle session is closed (600)"),
     )
-    serve.add_argument("--json", action="store_true", help="the line at the start as JSON")
+    _add_serving(serve, 8765, limits)
 
 
 def _add_score(commands: Any) -> None:
@@ -320,23 +315,16 @@ def _add_serve_verifier(commands: Any) -> None:
     serve.add_argument(
         "--verifier", required=True, metavar="NAME", help="as in agent-rl score: a name, a file"
     )
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    serve.add_argument("--port", type=int, default=8766, help="0: any free one (8766)")
-    serve.add_argument("--token-file", help="a file that holds what clients must show")
-    for name, default, text in (
+    limits = (
         ("workers", None, "processes that score (one for each processor); 0: this one"),
         ("max-batch", 64, "samples that go to a worker together (64)"),
         ("max-rows", 4096, "samples of a request (4096)"),
         ("max-body-mb", 64, "MiB of a request (64)"),
         ("max-queue", 65536, "samples that wait; more are told to come back (65536)"),
-    ):
-        serve.add_argument(f"--{name}", type=int, default=default, help=text)
-    for name, seconds, text in (
         ("batch-wait-ms", 2.0, "a sample waits so long for others (2)"),
         ("timeout-s", 60.0, "processor seconds of one sample (60)"),
-    ):
-        serve.add_argument(f"--{name}", type=float, default=seconds, help=text)
-    serve.add_argument("--json", action="store_true", help="the line at the start as JSON")
+    )
+    _add_serving(serve, 8766, limits)
 
 
 def _add_tokens(commands: Any) -> None:
@@ -378,19 +366,25 @@ def _add_serve_env(commands: Any) -> None:
         epilog=SERVE_ENV_EPILOG,
     )
     serve.add_argument("env", help="id of the environment, or file.py[:Class]")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    serve.add_argument("--port", type=int, default=8767, help="0: any free one (8767)")
-    serve.add_argument("--token-file", help="a file that holds what clients must show")
-    for name, default, text in (
+    limits = (
         ("max-sessions", 64, "episodes at once; more are told that there is no room (64)"),
         ("max-body-mb", 4, "MiB of a message (4)"),
-    ):
-        serve.add_argument(f"--{name}", type=int, default=default, help=text)
-    for name, seconds, text in (
         ("timeout-s", 60.0, "longest reset or step (60)"),
         ("idle-timeout-s", 600.0, "an idle session is ended (600)"),
-    ):
-        serve.add_argument(f"--{name}", type=float, default=seconds, help=text)
+    )
+    _add_serving(serve, 8767, limits)
+
+
+def _add_serving(
+    serve: Command, port: int, limits: Sequence[tuple[str, float | None, str]]
+) -> None:
+    """What all servers take: where they listen, and their limits (seconds have a point)."""
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, default=port, help=f"0: any free one ({port})")
+    serve.add_argument("--token-file", help="a file that holds what clients must show")
+    for name, default, text in limits:
+        kind = float if isinstance(default, float) else int
+        serve.add_argument(f"--{name}", type=kind, default=default, help=text)
     serve.add_argument("--json", action="store_true", help="the line at the start as JSON")
 
 

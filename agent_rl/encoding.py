@@ -19,13 +19,13 @@ class Encoder:
     """Encodes without adding special tokens; equal to ``tokenizer.encode`` for every text.
 
     Args:
-        tokenizer: A transformers tokenizer; one that is not backed by ``tokenizers`` is asked
-            itself each time.
+        tokenizer: A transformers tokenizer; one that is not backed by ``tokenizers`` alone is
+            asked itself each time.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._backend: Any = tokenizer.backend_tokenizer if tokenizer.is_fast else None
+        self._backend: Any = _backend(tokenizer)
         self._anchors: dict[str, int] = {}
         self._known: dict[tuple[str, str, str], tuple[int, ...]] = {}
         self._remembered = 0
@@ -81,3 +81,13 @@ class Encoder:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
+
+
+def _backend(tokenizer: Any) -> Any:
+    """What a fast tokenizer encodes with; None where it does something of its own before."""
+    if not tokenizer.is_fast:
+        return None
+    fast = tokenizer.backend_tokenizer
+    probe = f" a\n {tokenizer.eos_token or ''}\n b"
+    own = tokenizer.encode(probe, add_special_tokens=False)
+    return fast if fast.encode(probe, add_special_tokens=False).ids == own else None

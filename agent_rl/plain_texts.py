@@ -18,6 +18,8 @@ LEARN_AFTER = 3  # times that the same roles and names were met
 MOST_KINDS = 64  # of roles and names; what a model makes up must not fill the memory
 LONG = "long " * 1000 + "text"
 _PLAIN = re.compile(r"[ !#-;=?-Z^-z~]+")  # none of <>[]{}|"\
+_EVERY = "".join(filter(_PLAIN.fullmatch, map(chr, range(33, 127))))
+_SIZES = tuple(f"{'so ' * n}." for n in (5, 20, 80, 320))
 _CONSTANT = re.compile(r"'([^'\\\n]{1,80})'|\"([^\"\\\n]{1,80})\"")
 
 
@@ -86,12 +88,13 @@ class PlainTexts:
         return pieces
 
     def _probes(self) -> list[str]:
-        """Short and long ones, and whatever plain words the template could look for."""
+        """Of all characters and sizes, and whatever plain words the template could look for."""
         source = str(self._template.tokenizer.chat_template)
         words = {a or b for a, b in _CONSTANT.findall(source)}
         plain = sorted(w for w in (word.strip() for word in words) if _is_plain(w))
         forms = ("{}", "{} and more", "so {}", "so {} and more")
-        return ["7", "a", LONG, *(form.format(word) for word in plain for form in forms)]
+        tried = ("7", "a", LONG, _EVERY, f"{_EVERY}  {_EVERY}", *_SIZES)
+        return [*tried, *(form.format(word) for word in plain for form in forms)]
 
 
 def _kind(message: Message) -> Hashable:

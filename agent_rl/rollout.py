@@ -180,9 +180,16 @@ async def _together(players: Sequence[Coroutine[Any, Any, None]]) -> None:
         raise
 
 
+def _over_limit(trajectory: Trajectory) -> bool:
+    """Whether a limit ended it before it gave an answer; its last text is none."""
+    score = trajectory.score
+    over = trajectory.truncated and score is not None and score.status == "over_limit"
+    return trajectory.cut or over
+
+
 async def _score_group(task: Assignment, members: Sequence[Trajectory]) -> None:
     """Let the group verifier see all completions of a task; its verdicts are the last rewards."""
-    judged = [t for t in members if t.turns and not t.error and not (t.cut or t.late)]
+    judged = [t for t in members if t.turns and not t.error and not _over_limit(t)]
     texts = [t.turns[-1].text for t in judged]
     scores: list[Score] = []
     for _ in range(TRIES):

@@ -47,7 +47,6 @@ class Trajectory:
         group: Number of the task within the batch; episodes of one task share it.
         sample: Number of the episode within its group.
         opening: The messages of the reset.
-        definitions: The tools that the chat template tells, as the reset gave them; None for none.
         turns: In time order.
         answers: The messages with which the environment answered each turn.
         discount: The environment's discount per turn.
@@ -64,6 +63,7 @@ class Trajectory:
             timeouts, ...); empty without tools.
         seat: Whose trajectory it is, where an environment has several seats.
         scores: The last word on each seat, where there are several.
+        definitions: The tools that the chat template tells, as the reset gave them; None for none.
     """
 
     env: str
@@ -71,7 +71,6 @@ class Trajectory:
     group: int
     sample: int
     opening: tuple[Message, ...] = ()
-    definitions: list[dict[str, Any]] | None = None
     turns: list[Turn] = field(default_factory=list)
     answers: list[tuple[Message, ...]] = field(default_factory=list)
     discount: float = 1.0
@@ -86,6 +85,7 @@ class Trajectory:
     tools: Mapping[str, int] = field(default_factory=dict)
     seat: int = 0
     scores: tuple[Score, ...] = ()
+    definitions: list[dict[str, Any]] | None = None
 
     @property
     def comparison(self) -> tuple[int, int]:

@@ -88,7 +88,11 @@ def _panel(axis: Axes, metric: str, runs: Sequence[tuple[str, dict[str, Points]]
         both = [step for step in values if step in low and step in high]
         lows, highs = ([side[step] for step in both] for side in (low, high))
         axis.fill_between(both, lows, highs, color=colour, alpha=0.15, linewidth=0)
-    titles = {name: (chart.title, chart.unit) for chart in CHARTS for name, _ in chart.series}
+    titles = {
+        name: (f"{chart.title}: {what}" if place else chart.title, chart.unit)
+        for chart in CHARTS
+        for place, (name, what) in enumerate(chart.series)
+    }
     title, unit = titles.get(metric, (metric, metric))
     axis.set(title=title, xlabel="step", ylabel=unit)
     axis.grid(alpha=0.3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -11,15 +11,17 @@ import torch
 
 from agent_rl import checkpoint, models
 from agent_rl.chat import Chat
+from agent_rl.chat_template import Tools
 from agent_rl.config import DataConfig, SFTConfig
+from agent_rl.episode import outside
 from agent_rl.errors import UserError
 from agent_rl.optim import make_optimizer, step_optimizer
 from agent_rl.packing import pack
 from agent_rl.policy import Policy
-from agent_rl.rollout import seed_of
+from agent_rl.rollout import TRIES, EpisodeFailed, seed_of
 from agent_rl.runs import Console, RunFolder
 from agent_rl.trajectory import Segment
-from rl_envs import TextEnv, bucket, content_id, load_rows, make
+from rl_envs import Action, TextEnv, bucket, content_id, load_rows, make
 from rl_envs.types import Message
 
 HELD_OUT_SEED = 31_013
@@ -221,6 +223,7 @@ class Demonstrations:
 
     def __init__(self, data: DataConfig, split: str, chat: Chat, context: int) -> None:
         assert data.env is not None
+        self._id = data.env.id
         self._env = make(data.env.id, **{**data.env.options, "split": split})
         self._chat = chat
         self._context = context
@@ -234,12 +237,33 @@ class Demonstrations:
         return [self._one(rng) for _ in range(n)]
 
     def _one(self, rng: np.random.Generator) -> Segment:
+        """One demonstration; where the environment fails us (a dead sandbox), it is played again.
+
+        Raises:
+            UserError: It fails again, or the demonstration does not fit the context.
+        """
+        start = rng.bit_generator.state
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with outside:
+                    return self._played(rng)
+            except EpisodeFailed as error:
+                if not tries_left:
+                    raise UserError(
+                        f"data.env: a demonstration of {self._id} failed {TRIES} times: {error}"
+                    ) from error
+                rng.bit_generator.state = start
+        raise AssertionError("unreachable")
+
+    def _played(self, rng: np.random.Generator) -> Segment:
         size = self._env.tasks.size
         index = int(rng.integers(2**31 if size is None else size))
         env = self._env
-        observation, _ = env.reset(seed=int(rng.integers(2**31)), options={"index": index})
+        seed = int(rng.integers(2**31))
+        observation, info = env.reset(seed=seed, options={"index": index})
+        tools = self._told(info)
         style = self._styles[int(rng.choice(len(self._styles), p=self._shares))]
-        ids = self._chat.prompt_ids(observation)
+        ids = self._chat.prompt_ids(observation, tools=tools)
         n_prompt = len(ids)
         sampled: list[int] = []
         while True:
@@ -249,16 +273,34 @@ class Demonstrations:
             if env.max_turns == 1 or env.memory == "last":
                 ids = [*ids, *said]
                 break
-            observation, _, terminated, truncated, _ = env.step(text)
+            action: Action = self._chat.parse(said, tools=tools) if tools else text
+            observation, _, terminated, truncated, _ = env.step(action)
             if terminated or truncated:
                 ids = [*ids, *said]
                 break
-            ids = self._chat.next_prompt_ids(ids, said, observation)
+            ids = self._chat.next_prompt_ids(ids, said, observation, tools=tools)
         if len(ids) > self._context:
             raise UserError(
-                f"task {index}: {len(ids)} tokens, but the model's context is {self._context}"
+                f"data.env: {self._id}, task {index}: a demonstration of {len(ids)} tokens, but "
+                f"the model's context is {self._context}; take a longer one, or shorter tasks"
             )
         return Segment(tuple(ids), tuple(sampled), n_prompt)
+
+    def _told(self, info: Mapping[str, Any]) -> Tools | None:
+        """The tools that the chat template is to tell; demonstrations then call in Hermes' way.
+
+        Raises:
+            UserError: The template writes calls in another one.
+        """
+        tools: Tools | None = info.get("tools")
+        if tools and self._chat.call_format != "hermes":
+            notation = self._chat.call_format or "none"
+            raise UserError(
+                f"data.env: {self._id} demonstrates calls in the notation `hermes`, but the chat "
+                f"template's is `{notation}`; set the environment's option `call_format`, such as "
+                "hermes or llama3, in place of `template`"
+            )
+        return tools
 
 
 class FileExamples:

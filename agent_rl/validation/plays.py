@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,9 @@ REPEATED = 3
 
 LUCK = 0.2
 """The share of the expert's mean return that no policy may reach that knows nothing."""
+
+STEP_TIMEOUT = 60.0
+"""Seconds for one step, or for one reset."""
 
 SLACK = 1e-9
 
@@ -64,6 +70,49 @@ class Plays:
     gold: int = 0
 
 
+class StuckError(Exception):
+    """A step or a reset that does not come back; nothing more can be played."""
+
+
+class _Worker:
+    """A daemon thread that plays, so that whoever waits for it can give up."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self.stuck = False
+        threading.Thread(target=self._run, name="validate", daemon=True).start()
+
+    def do(self, work: Callable[[], Any], what: str) -> Any:
+        """What ``work`` returns or raises.
+
+        Raises:
+            StuckError: It takes longer than ``STEP_TIMEOUT``.
+        """
+        result: Future[Any] = Future()
+        self._jobs.put((result, work))
+        try:
+            return result.result(STEP_TIMEOUT)
+        except TimeoutError:
+            if result.done():  # raised by the work itself
+                raise
+            self.stuck = True
+            raise StuckError(
+                f"{what} took over {STEP_TIMEOUT:g} s; nothing more is played"
+            ) from None
+
+    def end(self) -> None:
+        """Lets the thread go."""
+        self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            result, work = job
+            try:
+                result.set_result(work())
+            except BaseException as error:  # whoever waits gets it
+                result.set_exception(error)
+
+
 @dataclass(frozen=True, slots=True)
 class _Episode:
     """What came of one: all that was seen and paid, in order; the sum; the last step's info."""
@@ -71,6 +120,7 @@ class _Episode:
     seen: list[Any]
     total: float
     info: dict[str, Any]
+    ended: bool
 
 
 def cases_to_play(subject: Subject) -> Sequence[Case]:
@@ -109,7 +159,8 @@ def check_plays(
     env = subject.env
     assert env is not None
     plays, cases = Plays(), cases_to_play(subject)
-    player = _Player(env, findings, plays, on_play, seed)
+    worker = _Worker()
+    player = _Player(env, findings, plays, on_play, seed, worker)
     try:
         for place, case in enumerate(cases):
             if not player.expert(case, again=place < REPEATED):
@@ -117,8 +168,12 @@ def check_plays(
         for name, act in policies_of(env).items():
             for case in cases:
                 player.play(name, act, case, plays.wrong)
+    except StuckError:
+        return plays  # it is a finding already; the environment cannot be closed either
     finally:
-        env.close()
+        if not worker.stuck:
+            worker.do(env.close, "closing it")
+        worker.end()
     _check_luck(subject, findings, plays)
     return plays
 
@@ -146,6 +201,7 @@ class _Player:
     plays: Plays
     on_play: Callable[[int], None]
     seed: int
+    worker: _Worker
 
     def expert(self, case: Case, *, again: bool) -> bool:
         """Whether there is an expert; what it does wrong is a finding."""
@@ -183,9 +239,14 @@ class _Player:
 
         Raises:
             DataError: With ``missing``: there is no such policy.
+            StuckError: It does not come back; that is a finding by then.
         """
         try:
             episode = self._episode(name, act, case, latency)
+        except StuckError as error:
+            problem = str(error)
+            self.findings.add("not judged", case.task.id, case.number, name or "expert", problem)
+            raise
         except DataError as error:
             if missing:
                 raise
@@ -205,25 +266,32 @@ class _Player:
 
     def _episode(self, name: str, act: Act, case: Case, latency: Latency) -> _Episode:
         rng = np.random.default_rng((self.seed, case.number))
-        begun = self.env.reset(seed=self.seed, options={"task": case.task})
-        seen: list[Any] = [begun]
-        total, info = 0.0, begun[1]
-        for _ in range(MOST_STEPS):
+
+        def step() -> tuple[float, Any]:
             action = act(self.env, rng, case)
             start = time.perf_counter()
-            step = self.env.step(action)
-            latency.add(time.perf_counter() - start, case, name)
-            observation, reward, terminated, truncated, info = step
+            answered = self.env.step(action)
+            return time.perf_counter() - start, answered
+
+        options = {"task": case.task}
+        begun = self.worker.do(lambda: self.env.reset(seed=self.seed, options=options), "a reset")
+        seen: list[Any] = [begun]
+        total, info, ended = 0.0, begun[1], False
+        while not ended and len(seen) <= MOST_STEPS:
+            seconds, answered = self.worker.do(step, f"step {len(seen)}")
+            latency.add(seconds, case, name)
+            observation, reward, terminated, truncated, info = answered
             seen.append((observation, reward, terminated, truncated, info.get("score")))
             total += reward
-            if terminated or truncated:
-                break
-        return _Episode(seen, total, info)
+            ended = terminated or truncated
+        return _Episode(seen, total, info, ended)
 
 
 def _shortfall(episode: _Episode, case: Case) -> str:
     """Why an expert's episode is not as good as can be; empty if it is, or if nobody knows."""
     score, best = episode.info.get("score"), case.task.info.get("best")
+    if not episode.ended:
+        return f"no end within {MOST_STEPS:,} steps"
     if score is not None and score.is_error:
         return f"not judged: {score.error}"
     if best is not None:

@@ -120,10 +120,37 @@ def test_remembered_renderings_take_bounded_room(chat, monkeypatch):
     assert sum(len(ids) + 1 for ids, _ in chat._prompts._entries.values()) <= 100
 
 
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("m.content|lower", "Hello"),
+        ("m.content|e", "a & b"),
+        ("m.content|e", "it's"),
+        ("m.content.split()|join(' ')", "a  b"),
+        ("m.content if m.content|length < 200 or m.content|length > 900 else '-'", "x" * 300),
+    ],
+)
+def test_a_template_that_changes_some_plain_texts_is_asked_for_each(chat, written, text):
+    template = f"{{% for m in messages %}}{{{{ {written} }}}}<eos>{{% endfor %}}"
+    chat = Chat(with_template(chat, template))
+
+    def after(content):
+        said = [{"role": "user", "content": content}]
+        return chat.next_prompt_ids([], [5], said), chat.template.after(
+            said, generation_prompt=True
+        )
+
+    for number in range(5):
+        after(f"w{number}")
+    ids, told = after(text)
+    assert ids == [5, *chat.encode(told)]
+
+
 def test_texts_that_no_tokenizer_takes_are_mended(chat):
     broken = [{"role": "user", "content": "1\ud8001"}]
     assert "1" in chat.tokenizer.decode(chat.prompt_ids(broken))
     assert chat.next_prompt_ids([], [5], broken)
+    assert chat.completion_ids("1\ud8001") == chat.completion_ids("1?1")
 
 
 def with_template(chat, template, *tokens):

@@ -103,3 +103,15 @@ def test_a_truncating_tokenizer_truncates_nothing():
     assert Encoder(tokenizer)("the cat sat") == tokenizer.encode(
         "the cat sat", add_special_tokens=False
     )
+
+
+class Prepares(PreTrainedTokenizerFast):
+    """Changes a text before the backend sees it, as CPM's tokenizer does."""
+
+    def _encode_plus(self, text, **options):
+        return super()._encode_plus(text.replace(" ", ""), **options)
+
+
+def test_a_tokenizer_that_prepares_its_texts_is_asked_itself():
+    tokenizer = Prepares(tokenizer_object=bytes_tokenizer(), eos_token="<s>")
+    assert Encoder(tokenizer)("the cat") == tokenizer.encode("the cat", add_special_tokens=False)

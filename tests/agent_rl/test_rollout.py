@@ -142,6 +142,23 @@ def test_a_group_verifier_sees_all_completions_of_a_task(chat, scripted):
     assert [t.total_reward for t in played] == [1.0, 0.0, 1.0, 0.0]
 
 
+def test_a_group_verifier_does_not_judge_what_a_full_context_ended(chat, scripted):
+    asked = []
+
+    def pays_all(completions, rows):
+        asked.extend(completions)
+        return [Score.correct()] * len(completions)
+
+    def speak(text, _):
+        if "more 1" in text:
+            raise PromptTooLong("the context is full")
+        return "ok"
+
+    played = play(Counting(group_verifier=pays_all), scripted(speak), chat)
+    assert asked == []
+    assert [(t.score.status, t.total_reward) for t in played] == [("over_limit", 1.0)] * 4
+
+
 def test_where_the_next_state_does_not_fit_the_state_after_the_last_token_stands_in(chat, scripted):
     engine = scripted(lambda *_: "ok")
     engine.context_length = 20

@@ -23,6 +23,8 @@ from agent_rl.errors import UserError
 from agent_rl.policy import Policy
 from agent_rl.runs import Console, RunFolder
 from agent_rl.stages import sft
+from rl_envs.tools import ToolEnv, ToolFailure, tool
+from tests.agent_rl.families import make_chat
 
 TINY = TinyModel(hidden_size=16, layers=1, heads=2, intermediate_size=16, context=64)
 ROWS = [
@@ -327,3 +329,64 @@ def test_a_run_stopped_before_its_first_checkpoint_still_has_the_loss_before(
     assert resumed["loss_after"] == whole["loss_after"] != whole["loss_before"]
     rows = [json.loads(line) for line in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss/eval" in row] == [0, 3]
+
+
+def told_by_the_template(family):
+    env = EnvConfig("text/Calculator-v0", options={"call_format": "template"})
+    chat = make_chat(family)
+    return chat, sft.Demonstrations(DataConfig(env=env), "train", chat, 10_000)
+
+
+def test_demonstrations_are_told_the_tools_by_the_template_and_go_on_after_calls():
+    chat, source = told_by_the_template("qwen25")
+    (segment,) = source.draw(0, 1)
+    text = chat.tokenizer.decode(segment.ids)
+    said = chat.tokenizer.decode([segment.ids[p] for p in segment.sampled])
+    assert '"name": "calculate"' in text[: text.index("What is")]
+    assert "<tool_response>" in text
+    assert "<tool_response>" not in said
+    assert [part in said for part in ("<tool_call>", r"\boxed{")] == [True, True]
+
+
+def test_demonstrations_of_calls_that_the_template_writes_otherwise_are_refused():
+    with pytest.raises(UserError, match="the chat template's is `llama3`; set the environment's"):
+        told_by_the_template("llama3")[1].draw(0, 1)
+
+
+class Dies(ToolEnv):
+    """Its tool fails us at some calls."""
+
+    tasks = ({"prompt": "the", "answer": "1"},)
+    styles = ("tool",)
+    dead: frozenset[int] = frozenset()
+    calls = 0
+
+    @tool(inline=True)
+    def look(self) -> str:
+        """Look."""
+        Dies.calls += 1
+        if Dies.calls in self.dead:
+            raise ToolFailure("the box died")
+        return "1"
+
+    def demonstrate(self, style, rng):
+        return self.call_text("look") if self.turn == 0 else str(rng.integers(10**9))
+
+    def score(self, completion, row):
+        return True
+
+
+def test_a_demonstration_in_which_a_sandbox_dies_is_played_again(monkeypatch):
+    monkeypatch.setattr(sft, "make", lambda *_, **__: Dies())
+    source = sft.Demonstrations(
+        DataConfig(env=EnvConfig("dies")), "train", make_chat("qwen25"), 999
+    )
+    want = source.draw(0, 3)
+    for dead in ({2}, {1, 2}):
+        monkeypatch.setattr(Dies, "calls", 0)
+        monkeypatch.setattr(Dies, "dead", dead)
+        if dead == {2}:
+            assert source.draw(0, 3) == want
+        else:
+            with pytest.raises(UserError, match=r"dies failed 2 times: ToolFailure: .*box died"):
+                source.draw(0, 3)

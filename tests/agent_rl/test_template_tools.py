@@ -90,3 +90,14 @@ def test_a_malformed_call_of_the_model_is_answered(name):
     _, _, trajectory = played(name, [broken, boxed])
     assert trajectory.tools["malformed"] == 1
     assert trajectory.total_reward == 1.0
+
+
+def test_tools_that_change_in_place_are_told_anew():
+    chat = make_chat("qwen25")
+    tools = [{"type": "function", "function": {"name": "first", "description": "?"}}]
+    asked = [{"role": "user", "content": "the"}]
+    before = chat.prompt_ids(asked, tools=tools)
+    tools[0]["function"]["name"] = "second"
+    assert "second" in chat.tokenizer.decode(chat.prompt_ids(asked, tools=tools))
+    tools[0]["function"]["name"] = "first"
+    assert chat.prompt_ids(asked, tools=tools) == before

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from rich.console import Console
 import rl_envs
 from agent_rl.cli import main
 from agent_rl.validate import check, render
+from agent_rl.validation import plays
 from agent_rl.validation.findings import KINDS, Findings
 from agent_rl.validation.golds import Gold, golds_of, normal
 from agent_rl.validation.judging import Timed
-from agent_rl.validation.subjects import open_data, open_env
+from agent_rl.validation.subjects import Case, Subject, open_data, open_env
 from rl_envs.types import Task
 from rl_verifiers import Score, VerifierError, make, score_many
 
@@ -244,6 +246,34 @@ def test_an_environment_of_many_turns_is_played(fault, kinds, gold):
     assert set(played) == {"expert", "random policy", "hostile text"}
     assert played["expert"]["episodes"] == 12
     assert played["expert"]["mean_return"] == (0.0 if fault == "bad expert" else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem", "count"),
+    [("hangs", "step 2 took over 0.2 s; nothing more is played", 1), ("endless", "no end", 12)],
+)
+def test_an_environment_that_hangs_or_never_ends_is_left(monkeypatch, fault, problem, count):
+    class Stays(Guess):
+        """Never comes to an end."""
+
+        max_turns = 10**6
+
+        def respond(self, action):
+            if self.fault == "endless":
+                return rl_envs.Reply([rl_envs.Message(role="user", content="And?")])
+            if self.turn == 2:
+                threading.Event().wait()
+            return super().respond(action)
+
+    monkeypatch.setattr(plays, "STEP_TIMEOUT", 0.2 if fault == "hangs" else 60.0)
+    monkeypatch.setattr(plays, "MOST_STEPS", 20)
+    env, findings = Stays(fault=fault), Findings()
+    cases = [Case(n, task, ()) for n, task in enumerate(env.tasks, start=1)]
+    plays.check_plays(Subject("stays", cases, None, "none", env=env), findings, lambda n: None)
+    kind = "not judged" if fault == "hangs" else "expert fails"
+    kept = findings.of(kind)
+    assert len(kept) == count
+    assert problem in kept[0].problem
 
 
 def test_a_task_may_say_what_its_best_return_is():

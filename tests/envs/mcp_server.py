@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 
+from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Image
 from mcp.server.mcpserver.exceptions import ToolError
@@ -42,6 +43,12 @@ async def wait_for(seconds: float, word: str) -> str:
 def fail(text: str) -> str:
     """Fails with a text."""
     raise ToolError(text)
+
+
+@server.tool()
+def refuse(text: str) -> str:
+    """Refuses by an error of the protocol, with the code that any server may use."""
+    raise MCPError(code=-32000, message=text)
 
 
 @server.tool()

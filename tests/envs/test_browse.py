@@ -489,6 +489,11 @@ def test_bad_tasks_are_told(folder, row, message):
         ({"evidence": "all", "max_quotes": 3}, "some answers need 4 quotes"),
         ({"answer_credit": 1.0}, "answer_credit is 1.0"),
         ({"difficulty": 9}, "must be 1 to 4"),
+        ({"difficulty": [1]}, "must be 1 to 4"),
+        ({"kinds": "lookup"}, "kinds is 'lookup'; it must be a list of names"),
+        ({"pages": "many"}, "pages is 'many'; it must be 100 to 20000"),
+        ({"answer_credit": "x"}, "answer_credit is 'x'"),
+        ({"seed": -1}, "seed is -1; it must be 0 to"),
     ],
 )
 def test_bad_options_are_told(options, message):

@@ -98,3 +98,18 @@ def test_solved_examples_stand_before_the_question():
 def test_options_that_make_no_problem_are_refused(options):
     with pytest.raises(DataError):
         rl_envs.make("text/Calculator-v0", **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "reward"),
+    [
+        ("<think>\\boxed{ANSWER}", 0.0),
+        ("<think>\\boxed{ANSWER}</think>", 0.0),
+        ("<think>\\boxed{1}</think>\\boxed{ANSWER}", 1.0),
+        ("\\boxed{ANSWER} \\boxed{1}", 0.0),
+    ],
+)
+def test_the_last_box_behind_the_thinking_counts(text, reward):
+    env = rl_envs.make("text/Calculator-v0")
+    env.reset(seed=0, options={"index": 0})
+    assert env.step(text.replace("ANSWER", env.task.answer))[1] == reward

@@ -132,12 +132,15 @@ def test_what_a_tool_answers_is_text_and_its_errors_too(tools):
         call(tools, "shout", text="\ud800"),
         call(tools, "add", a=float("inf"), b=1),
         call(tools, "shout", text="300000"),
+        call(tools, "refuse", text="not that shelf"),
     )
     assert answers[0] == "look\n[image, 12 kB]"
     assert isinstance(answers[1], ToolError)
     assert "no such shelf" in str(answers[1])
     assert [str(each) for each in answers[2:4]] == ["the arguments cannot be written as JSON"] * 2
     assert len(answers[4]) == 300_000
+    assert isinstance(answers[5], ToolError)  # and no connection was lost
+    assert str(answers[5]) == "not that shelf"
 
 
 def test_a_call_that_takes_too_long_leaves_the_others_their_own_replies():

@@ -80,12 +80,61 @@ def test_a_constant_answer_earns_next_to_nothing(answer):
         ("text", "0110", "\\boxed{110}", False),
         ("text", "2031-05-17", "\\boxed{2031-05-17}", True),
         ("text", "2031-05-17", "\\boxed{2009}", False),
+        ("text", "0110", "\\boxed{\\text{0110}}", True),
+        ("text", "0110", "\\boxed{$\\mathtt{0110}$}", True),
+        ("text", "0110", "\\boxed{'0110'}", True),
+        ("text", "0110", "\\boxed{0110.}", True),
+        ("text", "0110", "\\boxed{\\text{0111}}", False),
     ],
 )
 def test_numbers_are_judged_as_numbers_and_texts_as_texts(kind, reference, answer, right):
     env = rl_envs.make("text/PythonTool-v0")
     env.reset(options={"task": Task("t", "?", reference, {"kind": kind})})
     assert env.step(answer)[1] == float(right)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("3*101^2+5", "30600+8", "2(15304)", "\\binom{30608}{1}", "\\max(30608, 7)"),
+        *("\\sum_{k=30608}^{30608} k", "x = 30600 + 8", "30609 - 1", "4^2*1913", "61216/2/1"),
+        *("\\frac{30600+8}{1}", "\\frac{61216}{2} + 0", "C(30608, 1)", "\\gcd(30608, 61216)"),
+    ],
+)
+def test_what_is_left_to_be_worked_out_is_no_answer(answer):
+    env = rl_envs.make("text/PythonTool-v0")
+    env.reset(options={"task": Task("t", "p(101)?", "30608", {"kind": "number"})})
+    _, reward, *_, info = env.step(f"\\boxed{{{answer}}}")
+    assert (reward, info["score"].passed) == (0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        *(
+            ("100000", text)
+            for text in ("1e5", "10^5", "1 \\times 10^{5}", "1\\cdot10^5", "100,000")
+        ),
+        *(
+            ("100000", text)
+            for text in ("100_000", "100{,}000", "100\\,000", "100 000", "100000.0")
+        ),
+        *(
+            ("100000", text)
+            for text in ("x = 100000", "100000 cents", "\\text{100000}", "$100000$")
+        ),
+        *(
+            ("22/7", text)
+            for text in ("22/7", "\\frac{22}{7}", "\\dfrac{22}7", "3 1/7", "3\\frac{1}{7}")
+        ),
+        *(("22/7", text) for text in ("{22 \\over 7}", "-22/-7", "(22)/(7)", "3.142857142857143")),
+        *(("-5/3", text) for text in ("-5/3", "\\frac{-5}{3}", "-\\frac{5}{3}", "-1\\frac23")),
+    ],
+)
+def test_a_number_may_be_written_in_many_ways(reference, answer):
+    env = rl_envs.make("text/PythonTool-v0")
+    env.reset(options={"task": Task("t", "?", reference, {"kind": "number"})})
+    assert env.step(f"\\boxed{{{answer}}}")[1] == 1.0
 
 
 # The session.

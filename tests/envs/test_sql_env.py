@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+import sqlite3
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,10 +15,11 @@ from rl_envs import DataError
 from rl_envs.text import sql as sql_env
 from rl_envs.text.sql_questions import ANY_ORDER, FAMILIES, QUESTIONS
 from rl_envs.text.sql_schemas import SCHEMAS
-from rl_envs.text.sql_world import drawn
+from rl_envs.text.sql_world import TOLERANCE, drawn, reference_of, slips
 from rl_envs.tools import ToolFailure
 from rl_sandboxes import SandboxError
 from rl_verifiers import make, score_many
+from rl_verifiers.sql_compare import Table, same
 
 EVERY_ROW = re.compile(r"ORDER BY .*\b(name|title)( LIMIT \{k\})?$")
 
@@ -82,6 +85,53 @@ def test_a_misreading_is_wrong_on_some_database(question):
     texts = [f"```sql\n{query}\n```" for query in (task.answer, *wrong)]
     scores = score_many(make("sql"), texts, [task.row()] * len(texts))
     assert [score.passed for score in scores] == [True] + [False] * len(wrong)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: f"{q.schema} {q.family}")
+def test_a_slip_is_wrong_on_some_database(question):
+    for n in range(5):
+        task = drawn_task(n, (question.schema,), (question.family,))
+        right = [result(task, number, task.answer) for number in range(3)]
+        references = [reference_of(task.answer, Table([""] * len(r[0]), r)) for r in right]
+        alike = partial(same, tol=TOLERANCE)
+        assert all(map(alike, references, right))
+        for slip in slips(task.answer):
+            found = [result(task, number, slip) for number in range(3)]
+            assert not all(map(alike, references, found)), slip
+
+
+def result(task, number, query):
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(task.info["schema"] + task.info["databases"][number])
+    return [list(row) for row in connection.execute(query)]
+
+
+@pytest.mark.parametrize(
+    ("query", "slipped"),
+    [
+        ("SELECT a FROM t WHERE b >= 5", ["SELECT a FROM t WHERE b > 5"]),
+        ("SELECT a FROM t WHERE b < '5'", ["SELECT a FROM t WHERE b <= '5'"]),
+        (
+            "SELECT a FROM t WHERE d BETWEEN '1' AND '2'",
+            [
+                "SELECT a FROM t WHERE d > '1' AND d <= '2'",
+                "SELECT a FROM t WHERE d >= '1' AND d < '2'",
+            ],
+        ),
+        (
+            "SELECT AVG(t.a) FROM t",
+            ["SELECT SUM(t.a) / COUNT(t.a) FROM t", "SELECT AVG(DISTINCT t.a) FROM t"],
+        ),
+        ("SELECT n, SUM(a) FROM t", ["SELECT n, SUM(DISTINCT a) FROM t"]),
+        (
+            "SELECT a FROM t ORDER BY b DESC, t.c LIMIT 3",
+            ["SELECT a FROM t ORDER BY b DESC LIMIT 3"],
+        ),
+        ("SELECT a FROM t WHERE b > (SELECT AVG(b) FROM t)", []),
+    ],
+)
+def test_slips_of_a_query(query, slipped):
+    assert slips(query) == slipped
 
 
 def test_equal_ids_are_equal_tasks():
@@ -256,6 +306,11 @@ def test_how_values_are_read(text, rows, query, right):
         ({"families": []}, "families is"),
         ({"hidden": 0}, "hidden is 0"),
         ({"difficulty": 0}, "must be 1 to 4"),
+        ({"difficulty": [1]}, "must be 1 to 4"),
+        ({"hidden": "x"}, "hidden is 'x'; it must be 1 to 8"),
+        ({"max_shown_rows": 0}, "max_shown_rows is 0; it must be 1 to 1000"),
+        ({"schemas": "shop"}, "schemas is 'shop'; it must be a list of names"),
+        ({"families": 3}, "families is 3; it must be a list of names"),
     ],
 )
 def test_bad_options_are_told(options, message):

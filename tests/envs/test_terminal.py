@@ -78,6 +78,19 @@ def test_neither_doing_nothing_nor_deleting_all_earns_anything(family, difficult
         assert judge(chore.start, chore.goal, tree_of(chore.goal)).value == 1.0
 
 
+def test_a_folder_that_has_become_empty_is_to_go_too():
+    left = 0
+    for seed in range(20):
+        chore = FAMILIES["cleanup"](Random(seed), 2)
+        solved = tree_of(chore.goal).entries
+        above = {path.rpartition("/")[0] for path in chore.start} - {""}
+        for path in above - set(solved):
+            left += 1
+            tree = Tree({**solved, path: Entry("folder", 0o755, 0)})
+            assert not judge(chore.start, chore.goal, tree).passed, (seed, path)
+    assert left > 2
+
+
 def test_a_task_is_fixed_by_its_index():
     first, second = (rl_envs.make("text/Terminal-v0").tasks[5] for _ in range(2))
     assert first == second
@@ -244,6 +257,23 @@ def test_a_share_is_earned_in_a_box():
 
 
 # Contents that are compared by what they mean.
+
+
+@pytest.mark.parametrize(
+    ("data", "right"),
+    [
+        (b"a,1\nb,2\n", True),
+        (b"a,1\nb,2", True),
+        (b"a,1\r\nb,2\r\n", True),
+        (b"a,1\rb,2\r", False),
+        (b"a,1\n\nb,2\n", False),
+        (b"a,1 \nb,2\n", False),
+    ],
+)
+def test_how_lines_end_does_not_count(data, right):
+    goal = {"t.csv": text("a,1\nb,2\n")}
+    assert judge({}, goal, Tree({"t.csv": Entry("file", 0o644, 0, data)})).passed is right
+
 
 ONE = {"value.json": json_file({"a": 1, "b": [True, 2.5]})}
 
@@ -472,6 +502,12 @@ def test_a_copy_in_the_middle_goes_on_alike(env):
         ({"limits": {"memory": 3}}, "limits are"),
         ({"limits": {"memory_mb": -1}}, "memory_mb"),
         ({"max_sessions": 0}, "max_sessions is 0"),
+        ({"max_sessions": True}, "max_sessions is True"),
+        ({"families": "rename"}, "families is 'rename'; it must be a list of names"),
+        ({"families": 3}, "families is 3; it must be a list of names"),
+        ({"limits": {"wall_s": 3}}, "limits has wall_s; seconds of a call are tool_timeout_s"),
+        ({"sandbox": 3}, "sandbox is 3; it must be a name or a mapping"),
+        ({"partial": "maybe"}, "partial is 'maybe'; it must be true or false"),
     ],
 )
 def test_options_that_are_none_are_refused(options, message):

@@ -87,6 +87,8 @@ def test_mirrored_positions_share_a_split():
         ("[5", "[5"),
         ("]5[", "]5["),
         ("five", "five"),
+        ("<think>[5] or [1]?</think>3", "3"),
+        ("<think>[5]", ""),
         ("", ""),
     ],
 )

@@ -254,8 +254,11 @@ def test_values_between_tags_have_the_type_of_their_schema():
         "parts": {"type": "array"},
         "any": {},
         "either": {"type": ["string", "integer"]},
+        "named": {"$ref": "#/$defs/Size"},
     }
-    tools = {"f": Outline("f", {"type": "object", "properties": kinds})}
+    named = {"Size": {"type": "string", "enum": ["1", "2"]}}
+    schema = {"type": "object", "properties": kinds, "$defs": named}
+    tools = {"f": Outline("f", schema)}
     given = {
         "text": '"1"',
         "flag": "True",
@@ -263,11 +266,13 @@ def test_values_between_tags_have_the_type_of_their_schema():
         "parts": "[1, 2]",
         "any": "x",
         "either": "5",
+        "named": "1",
     }
     parts = [f"<parameter={key}>\n{value}\n</parameter>" for key, value in given.items()]
     found = FORMATS["xml"].parse("\n".join(["<function=f>", *parts, "</function>"]), tools)
     assert found.calls[0].arguments == {
         "text": '"1"', "flag": True, "maybe": None, "parts": [1, 2], "any": "x", "either": 5,
+        "named": "1",
     }  # fmt: skip
 
 
@@ -306,6 +311,8 @@ def test_over_many_calls_none_is_carried_out_and_a_megabyte_is_not_read():
     assert (found.calls, found.problems) == (
         (), (f"over {MAX_CALLS} calls at once; none was carried out",),
     )  # fmt: skip
+    broken = hermes.parse("<tool_call>{</tool_call>" * (MAX_CALLS + 1), TOOLS)
+    assert len(broken.problems) == MAX_CALLS + 2  # each of them may cost
     assert "characters" in hermes.parse(one * 20_000, TOOLS).problems[0]
 
 

@@ -1,8 +1,10 @@
 """Tools: what is made of a function, and what comes of every kind of call."""
 
 import asyncio
+import functools
 import json
 import threading
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -160,6 +162,11 @@ def another(a: int) -> str:
     """
 
 
+def yields(a: int) -> str:
+    """Not at once."""
+    yield a
+
+
 @pytest.mark.parametrize(
     ("function", "line"),
     [
@@ -169,6 +176,9 @@ def another(a: int) -> str:
         (no_schema, "tool no_schema: no JSON schema can be made of its types"),
         (another, "tool another: its docstring describes 'b', no such parameter"),
         (7, "tools: 7 is no function"),
+        ([], "tools: .* is no function"),
+        (Drawer, "tools: .*Drawer.* is no function"),
+        (yields, "tool yields: it yields; a tool returns its result"),
     ],
 )
 def test_an_author_hears_what_is_wrong_with_a_tool(function, line):
@@ -202,6 +212,9 @@ def test_an_environment_without_tools_says_what_to_do():
         {"tool_timeout_s": 0.0},
         {"max_calls": 0},
         {"malformed_penalty": -1.0},
+        {"malformed_penalty": float("nan")},
+        {"tool_timeout_s": "30"},
+        {"max_calls": 1.5},
         {"max_output_chars": 0},
         {"tools": [{"mpc": {}}]},
     ],
@@ -394,3 +407,62 @@ def test_a_cancelled_episode_cancels_its_tool():
 
     asyncio.run(cancelled())
     assert ended == [True]
+
+
+def test_what_can_be_called_can_be_a_tool():
+    @dataclass
+    class Shelf:
+        """Some books."""
+
+        books: int
+
+        def __call__(self, more: int) -> int:
+            """Put books on it.
+
+            Args:
+                more: How many.
+            """
+            self.books += more
+            return self.books
+
+    def lend(books: int, days: int) -> str:
+        """Lend books.
+
+        Args:
+            books: How many.
+            days: How long.
+        """
+        return f"{books} for {days}"
+
+    shelf = Shelf(1)
+    env = begun(tools=[shelf, functools.partial(lend, 2)])
+    assert env.tools["Shelf"].schema["properties"] == {
+        "more": {"type": "integer", "description": "How many."}
+    }
+    assert list(env.tools["lend"].schema["properties"]) == ["days"]
+    assert call(env, "Shelf", more=2)[0][0]["content"] == "3"
+    assert call(env, "lend", days=7)[0][0]["content"] == "2 for 7"
+
+
+def test_an_override_without_a_mark_stays_a_tool():
+    class Quiet(Drawer):
+        def open(self, times: int = 1) -> str:
+            """Open it without a sound."""
+            return "hush"
+
+        fail = None
+
+    env = Quiet()
+    env.reset(seed=0)
+    assert "fail" not in env.tools
+    assert env.tools["open"].description == "Open it without a sound."
+    assert call(env, "open")[0][0]["content"] == "hush"
+
+
+@pytest.mark.parametrize("kind", [staticmethod, classmethod, property])
+def test_a_mark_that_would_do_nothing_is_refused(kind):
+    def look() -> str:
+        """Look."""
+
+    with pytest.raises(DataError, match=rf"tool Odd.look: it is a {kind.__name__}"):
+        type("Odd", (Drawer,), {"look": kind(tool(look))})()

@@ -14,6 +14,7 @@ import rl_envs
 from rl_envs import DataError
 from rl_envs.text.user_sim import DOMAINS, UserSim, next_move
 from rl_envs.text.user_sim_speech import amounts_in, is_yes, read_acts
+from rl_envs.text.user_sim_users import _same
 from rl_envs.text.user_sim_world import Call, fingerprint
 from rl_envs.tools import ToolFailure
 from rl_verifiers.chat_endpoint import close_connections
@@ -128,7 +129,7 @@ def test_always_refusing_after_a_look_earns_only_what_must_be_refused():
             (1, 1, 0),
         ),
         # A refusal of what could be had, and one without a look.
-        (["cancel"], {"question": lambda env, move: "I cannot cancel this order."}, (0, 0, 1)),
+        (["cancel"], {"question": lambda env, move: "I cannot cancel this order."}, (0, 0, 0)),
         (
             ["cancel_shipped"],
             {"get_customer": lambda env, move: "I cannot cancel this order."},
@@ -234,11 +235,14 @@ def test_a_yes_is_said_to_the_very_wish_only():
         ("Please verify your identity.", {"email", "name", "zip"}),
         (
             "Sure! What\u2019s the order number, and why do you want to cancel it?",
-            {"order", "reason"},
+            {"order", "reason", "general"},
         ),
         ("**Which item** would you like to return?", {"item"}),
-        ("Where should the money go?\n- gift card\n- original payment", {"payment", "address"}),
-        ("What's the new shipping address?", {"address"}),
+        (
+            "Where should the money go?\n- gift card\n- original payment",
+            {"payment", "address", "general"},
+        ),
+        ("What's the new shipping address?", {"address", "general"}),
         ("Could you give me more details?", {"general"}),
         ("I need your e-mail.", {"email"}),
         ("Your e-mail is in our system.", set()),
@@ -437,3 +441,161 @@ def test_an_endpoint_that_fails_is_our_failure(server):
     env.reset(seed=0, options={"index": 0})
     with pytest.raises(ToolFailure, match=r"the simulated user: .*503"):
         asyncio.run(env.astep("Hello!"))
+
+
+# Good agents are understood, and none is paid for not deciding.
+
+IDENTITY = (
+    "Thanks for reaching out. I would need your e\u2011mail address to pull up your account.",
+    "To find your account I just need your email (or your full name + zip).",
+    "Certainly! Who am I speaking with? Your email, or full name and postal code, please.",
+)
+QUESTIONS = {
+    "cancel": (
+        "I\u2019d cancel order {order_id} as {reason}. Does that sound good?",
+        "I can cancel {order_id} ({reason}). Please let me know if you'd like me to do so.",
+        "- Order: {order_id}\n- Action: cancellation\n- Reason: {reason}\nIs that alright?",
+        "I'll cancel {order_id} ({reason}) once you confirm.",
+        "A cancellation unfortunately can't be undone. Cancel {order_id}, {reason}: OK?",
+    ),
+    "renew": (
+        "I found loan {loan_id}. I'd extend it by 21 days. Would you like that?",
+        "Is it okay if I renew {loan_id} for you?",
+    ),
+    "address": ("So {order_id} should go to {street}, {city}. Do you want me to change that?",),
+}
+OUTCOMES = {
+    "cancel": (
+        "All set! It was cancelled; ${:.2f} goes back. Unfortunately that may take 5 days.",
+        "Your order is cancelled, USD{:.2f} refunded. Would you like a confirmation e-mail?",
+        "The cancellation went through, {:.2f} dollars. Note that it can't be undone.",
+    ),
+    "renew": ("Your loan is renewed. It can't be renewed again, though.", "Renewed. Enjoy!"),
+    "address": ("It's been updated. Please note that it cannot be changed again.",),
+}
+REFUSALS = {
+    "cancel_shipped": (
+        "Regrettably, shipped orders are no longer cancellable.",
+        "It doesn't qualify, as it has shipped. Would you like to return it instead?",
+    ),
+    "return_late": (
+        "The return period has expired, so this is no longer possible.",
+        "We do not accept returns after 30 days. Please keep the items.",
+    ),
+    "exchange_late": ("It's been more than 30 days, so an exchange isn't possible.",),
+}
+SAYINGS = [
+    *((kind, "question", text) for kind, texts in QUESTIONS.items() for text in texts),
+    *((kind, "verdict", text) for kind, texts in OUTCOMES.items() for text in texts),
+    *((kind, "verdict", text) for kind, texts in REFUSALS.items() for text in texts),
+]
+
+
+@pytest.mark.parametrize(("kind", "move", "text"), SAYINGS)
+def test_natural_wordings_are_understood(kind, move, text):
+    env = UserSim(kinds=[kind], wishes=1, domain="library" if kind == "renew" else "shop")
+
+    def said(env, _):
+        wish = env.ledger.wish
+        return text.format(*wish.amounts, **wish.action.arguments)
+
+    for index in range(4):
+        reward, info = episode(env, instead(**{move: said}), index=index)
+        assert reward == 1.0, (info["score"], env.render())
+
+
+@pytest.mark.parametrize("text", IDENTITY)
+def test_natural_questions_for_identity_are_understood(text):
+    env = UserSim(kinds=["cancel"], wishes=1)
+    env.reset(seed=0, options={"index": 0})
+    env.step(text)
+    assert {"email", "name"} & env.ledger.given
+
+
+@pytest.mark.parametrize("kind", ["cancel", "return", "renew", "waive"])
+@pytest.mark.parametrize("text", ["I cannot do that.", "I can't do that. Do you understand?"])
+def test_refusing_first_and_acting_once_the_customer_insists_earns_nothing(kind, text):
+    env = UserSim(kinds=[kind], wishes=1, domain="shop" if kind in SHOP_KINDS else "library")
+    refused = []
+
+    def first_no(env, move):
+        if len(refused) == index + 1:
+            return move
+        refused.append(text)
+        return text
+
+    for index in range(3):
+        reward, info = episode(env, instead(question=first_no), index=index)
+        assert (reward, info["score"].parts["rules"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["waive_large", "reserve_full", "renew_often"])
+def test_a_refusal_at_the_library_needs_a_look(kind):
+    env = UserSim(kinds=[kind], wishes=1, domain="library")
+    blind = {name: lambda env, move: "I cannot do that." for name in ("get_customer", "get_loan")}
+    reward, info = episode(env, instead(**blind))
+    assert (reward, info["score"].parts["rules"]) == (0.0, 0.0)
+
+
+def test_an_offer_of_several_reasons_is_no_question_for_this_one():
+    env = UserSim(kinds=["cancel"], wishes=1)
+    env.reset(seed=0, options={"index": 0})
+    text = "Shall I cancel {order_id} as no longer needed or ordered by mistake?"
+    wish = env.ledger.wish
+    assert not read_acts(text.format(**wish.action.arguments), wish).matches
+    assert read_acts(wish.question, wish).matches
+    assert not read_acts(wish.question.replace("would", "would not"), wish).matches
+
+
+def test_words_that_say_nothing_of_the_deed_tell_no_outcome():
+    env = UserSim(kinds=["address"], wishes=1)
+    reward, info = episode(env, instead(verdict=lambda env, move: "Banana."))
+    assert (reward, info["score"].parts["told"]) == (0.0, 0.0)
+
+
+def test_wishes_of_one_customer_do_not_change_one_another():
+    library = UserSim(domain="library", wishes=3)
+    for task in (library.tasks[index] for index in range(300)):
+        kinds = task.info["kinds"]
+        assert sum(kind.startswith(("waive", "fine")) for kind in kinds) <= 1
+        assert not {"reserve", "reserve_full"} <= set(kinds)
+    shop = UserSim(kinds=["return", "card_balance"], wishes=3)
+    for index in range(60):
+        kinds = shop.tasks[index].info["kinds"]
+        assert episode(shop, expert, index=index)[0] == 1.0
+        if kinds[-1] == "card_balance":
+            left = [
+                p["balance"]
+                for p in shop.desk.state["customers"][shop.ledger.scenario.person.customer_id][
+                    "payments"
+                ].values()
+                if "balance" in p
+            ]
+            assert list(shop.ledger.scenario.wishes[-1].amounts) == left
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_case_and_spaces_of_arguments_do_not_count(domain):
+    class Alike(list):
+        def __contains__(self, call):
+            return any(_same(call, other) for other in self)
+
+    def spelled(value):
+        if isinstance(value, list):
+            return [f" {part.lower()} " for part in value]
+        return f" {value.lower()} "
+
+    env = UserSim(domain=domain)
+    for index in range(60):
+        env.reset(seed=0, options={"index": index})
+        env.ledger.calls = Alike()
+        reward, terminated = 0.0, False
+        while not terminated:
+            move = next_move(env.ledger, RNG)
+            if isinstance(move, Call):
+                fixed = ("reason", "department")
+                given = {k: v if k in fixed else spelled(v) for k, v in move.arguments.items()}
+                move = env.call_text(move.name, **given)
+            _, reward, terminated, truncated, info = env.step(move)
+            assert not truncated
+        assert reward == 1.0, (index, info["score"])

@@ -100,6 +100,16 @@ def test_the_data_of_large_files_is_left_out(shell):
     assert (tree.entries["small"].data, tree.complete) == (b"small", False)
 
 
+def test_files_that_fill_the_memory_are_collected(sandbox):
+    session = sandbox.session("bash", Limits(wall_s=10, memory_mb=64, disk_mb=32))
+    for folder in ("$TMPDIR", "/dev/shm"):
+        session.run(f"head -c 31M /dev/zero > {folder}/full")
+    session.run("for n in 1 2 3; do head -c 1300000 /dev/urandom > $n; done")
+    assert session.collect().complete
+    assert session.run("rm $TMPDIR/full /dev/shm/full; echo on").stdout == "on\n"
+    session.close()
+
+
 def test_a_very_deep_folder_ends_the_list(shell):
     shell.run("for n in {1..30}; do mkdir dddddddddddddddddddddddddddddddddddddddd; cd d*; done")
     assert not shell.collect().complete

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,7 +72,7 @@ class _Server:
                     f"{self.url} refused reset with {message['data']}: {refusal}"
                 ) from refusal
             raise ToolFailure(f"{self.url} failed to reset: {refusal}") from refusal
-        if data.get("done"):
+        if verdict_in(data)[1]:
             raise ToolFailure(f"{self.url} gave an episode that is over before it began")
         return data
 
@@ -232,7 +233,10 @@ class OpenEnvTools(_Server, ToolEnv):
         self._total = 0.0
         data = await self._reset(task)
         listed = await self._step({"type": "list_tools"})
-        tools = (listed.get("observation") or {}).get("tools") or []
+        seen = listed.get("observation")
+        tools = seen.get("tools") if isinstance(seen, dict) else None
+        if not isinstance(tools, list) or not all(map(_is_tool, tools)):
+            raise ToolFailure(f"{self.url} listed no tools but {str(seen)[:200]}")
         self._specs = (*self._given, *(self._tool(each) for each in tools))
         self._tools, self._text, self._is_told = None, None, True
         return self._messages(data)
@@ -259,16 +263,17 @@ class OpenEnvTools(_Server, ToolEnv):
             if refusal.code == "VALIDATION_ERROR":
                 raise ToolError(str(refusal)) from refusal
             raise ToolFailure(f"{self.url} failed: {refusal}") from refusal
-        reward = float(data.get("reward") or 0.0)
+        reward, done = verdict_in(data)
         self.pay(reward)
         self._total += reward
-        seen = data.get("observation") or {}
+        seen = data.get("observation")
+        seen = seen if isinstance(seen, dict) else {"result": seen}
         error = seen.get("error")
         if isinstance(error, dict):
             if error.get("error_type") in ("transport_error", "timeout"):
                 raise ToolFailure(f"{self.url}: {error.get('message')}")
             raise ToolError(str(error.get("message")))
-        if data.get("done"):
+        if done:
             return Finish("")
         return _tool_text(seen.get("result"))
 
@@ -308,10 +313,27 @@ def action_for(schema: Mapping[str, Any], text: str) -> dict[str, Any]:
     return value
 
 
+def verdict_in(data: Mapping[str, Any]) -> tuple[float, bool]:
+    """The reward (0 where there is none yet) and whether the episode is over.
+
+    Raises:
+        ToolFailure: They are no number and no truth value.
+    """
+    reward, done = data.get("reward"), data.get("done")
+    try:
+        value = 0.0 if reward is None else float(reward)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if isinstance(reward, str) or not math.isfinite(value):
+        raise ToolFailure(f"the server gave the reward {repr(reward)[:100]}, which is no number")
+    if done is not None and not isinstance(done, bool):
+        raise ToolFailure(f"the server gave done={repr(done)[:100]}, which is not true or false")
+    return value, bool(done)
+
+
 def outcome(data: Mapping[str, Any], messages: list[Message]) -> Reply:
     """A server's answer to a step as a reply."""
-    value = float(data.get("reward") or 0.0)
-    done = bool(data.get("done"))
+    value, done = verdict_in(data)
     about = data.get("metadata")
     cut = done and isinstance(about, dict) and bool(about.get("truncated"))
     score = (Score.correct if value >= 1.0 else Score.wrong)(value=value) if done else None
@@ -345,6 +367,11 @@ def _tool_text(result: Any) -> Any:
             if texts and all(isinstance(text, str) for text in texts):
                 return "\n".join(texts)  # type: ignore[arg-type]
     return "" if result is None else result
+
+
+def _is_tool(value: Any) -> bool:
+    schema = value.get("input_schema") if isinstance(value, dict) else 0
+    return isinstance(schema, dict | None) and isinstance(value.get("name"), str)
 
 
 def _is_message(value: Any) -> bool:

@@ -66,7 +66,7 @@ class Link:
         self._headers = dict(headers)
         self._socket: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._unsure = False  # whether the socket was connected and nothing heard yet
+        self._has_answered = False  # in this session; a full server speaks before it is asked
 
     @property
     def is_open(self) -> bool:
@@ -105,13 +105,15 @@ class Link:
         socket, answer = self._socket, None
         try:
             async with asyncio.timeout(timeout_s):
+                if self._has_answered:
+                    await self._check_silent(socket)
                 await self._sent(socket, json.dumps(message))
                 answer = json.loads(await socket.recv())
         except TimeoutError as error:
             raise ToolFailure(f"{self._url}: no answer within {timeout_s:g} s") from error
         except _closed() as error:
             raise ToolFailure(f"{self._url}: the connection ended: {error}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ToolFailure(f"{self._url} answered no JSON: {error}") from error
         finally:
             if answer is None:  # whatever happened, cancellation included
@@ -119,9 +121,13 @@ class Link:
         if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
             self.drop()
             raise ToolFailure(f"{self._url} answered with {str(answer)[:200]}")
-        data = answer["data"]
-        if answer.get("type") == "error":
+        data, kind = answer["data"], answer.get("type")
+        self._has_answered = True
+        if kind == "error":
             raise OpenEnvRefusal(str(data.get("code")), str(data.get("message"))[:500])
+        if kind != "observation":
+            self.drop()
+            raise ToolFailure(f"{self._url} answered with {str(kind)[:100]!r}, not an observation")
         return data
 
     def drop(self) -> None:
@@ -152,7 +158,16 @@ class Link:
         except (OSError, TimeoutError, _closed(), _refused()) as error:
             said = " ".join(str(error).split()) or type(error).__name__
             raise ToolFailure(f"cannot connect to {self._url}: {said}") from error
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._has_answered = asyncio.get_running_loop(), False
+
+    async def _check_silent(self, socket: Any) -> None:
+        """Raises ToolFailure where the server has said more than it was asked."""
+        try:
+            async with asyncio.timeout(0):
+                extra = await socket.recv()
+        except (TimeoutError, _closed()):
+            return
+        raise ToolFailure(f"{self._url} said what it was not asked: {str(extra)[:200]}")
 
     @staticmethod
     async def _sent(socket: Any, text: str) -> None:

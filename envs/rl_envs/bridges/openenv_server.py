@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gymnasium.error import ResetNeeded
 from starlette.applications import Starlette
@@ -28,7 +29,11 @@ from rl_sandboxes.guard import Guard, error_handlers
 from rl_sandboxes.server_jobs import RefusedError
 from rl_verifiers.score import Score
 
+T = TypeVar("T")
+
 _CLOSE_S = 5.0
+_AHEAD = 16
+"""Messages of a client that are read before the first of them is answered."""
 
 ACTION_SCHEMA = {
     "type": "object",
@@ -124,6 +129,9 @@ class _Session:
             raise _Told("EXECUTION_ERROR", str(error)) from error
         observation, reward, terminated, truncated, info = result
         self.steps += 1
+        if not math.isfinite(reward):
+            self.env.done = True
+            raise _Told("EXECUTION_ERROR", f"the reward is {reward}, which is no number")
         score = info.get("score")
         about: dict[str, Any] = {"task_id": info.get("task_id"), "truncated": truncated}
         if isinstance(score, Score):
@@ -179,6 +187,7 @@ class EnvService:
         self.draining = False
         self._has_token = token is not None
         self._open: set[asyncio.Task[Any]] = set()
+        self._is_given_up = False
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -220,6 +229,7 @@ class EnvService:
 
     def give_up(self) -> None:
         """End the sessions that are there."""
+        self._is_given_up = True
         for task in list(self._open):
             task.cancel()
 
@@ -246,34 +256,61 @@ class EnvService:
         task = asyncio.current_task()
         assert task is not None  # a handler runs in one
         self._open.add(task)
-        session = _Session(self.env.clone())
         try:
-            await self._session(socket, session)
+            await self._hosted(socket)
         except (WebSocketDisconnect, RuntimeError):  # gone, or gone while we wrote
             pass
+        except asyncio.CancelledError:
+            if not self._is_given_up:
+                raise
         finally:
-            session.env.close()
             self._open.discard(task)
             self._note_drained()
 
-    async def _session(self, socket: WebSocket, session: _Session) -> None:
+    async def _hosted(self, socket: WebSocket) -> None:
+        """A session with an environment of its own, which is closed whatever happens."""
+        try:
+            session = _Session(self.env.clone())
+        except Exception as error:
+            await socket.send_text(_error("SESSION_ERROR", _one_line(error)))
+            await socket.close()
+            return
+        heard: asyncio.Queue[str | None] = asyncio.Queue(_AHEAD)
+        client = asyncio.create_task(_hear(socket, heard))
+        try:
+            await self._session(socket, session, client, heard)
+        finally:
+            client.cancel()
+            session.env.close()
+
+    async def _session(
+        self,
+        socket: WebSocket,
+        session: _Session,
+        client: asyncio.Task[None],
+        heard: asyncio.Queue[str | None],
+    ) -> None:
         while True:
             try:
                 async with asyncio.timeout(self.options.idle_timeout_s):
-                    raw = await socket.receive_text()
+                    raw = await _while_there(client, heard.get())
             except TimeoutError:
-                await socket.send_text(_error("SESSION_ERROR", "the session was idle for too long"))
+                idle = _error("SESSION_ERROR", "the session was idle for too long")
+                await _while_there(client, socket.send_text(idle))
                 break
             try:
+                if raw is None:
+                    raise wire.NotJsonError("a message is text, not bytes")
                 message = wire.loads(raw.encode("utf-8", "surrogatepass"))
             except wire.WireError as error:
-                await socket.send_text(_error("INVALID_JSON", str(error)))
+                await _while_there(client, socket.send_text(_error("INVALID_JSON", str(error))))
                 continue
             message = message if isinstance(message, dict) else {}
             kind = message.get("type")
             if kind == "close":
                 break
-            await socket.send_text(await self._answer(session, kind, message))
+            told = await _while_there(client, self._answer(session, kind, message))
+            await _while_there(client, socket.send_text(told))
         with suppress(RuntimeError, TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await socket.close()
@@ -285,10 +322,9 @@ class EnvService:
             told = await self._told(session, kind, message.get("data", {}))
         except _Told as error:
             return _error(error.code, str(error))
-        except Exception as error:  # ours; the client hears, the server goes on
+        except (Exception, SystemExit) as error:  # ours; the client hears, the server goes on
             session.env.done = True
-            line = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-            return _error("EXECUTION_ERROR", line)
+            return _error("EXECUTION_ERROR", _one_line(error))
         return json.dumps({"type": "observation", "data": told}, default=str)
 
     async def _told(self, session: _Session, kind: Any, data: Any) -> dict[str, Any]:
@@ -308,3 +344,31 @@ class EnvService:
 
 def _error(code: str, message: str) -> str:
     return json.dumps({"type": "error", "data": {"message": message, "code": code}})
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+async def _hear(socket: WebSocket, heard: asyncio.Queue[str | None]) -> None:
+    """Puts a client's messages into a queue (None for one of bytes) until it is gone."""
+    while (message := await socket.receive())["type"] == "websocket.receive":
+        await heard.put(message.get("text"))
+
+
+async def _while_there(client: asyncio.Task[None], work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which is cancelled when the client goes.
+
+    Raises:
+        WebSocketDisconnect: It went.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task, client}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise WebSocketDisconnect
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CLOSE_S)

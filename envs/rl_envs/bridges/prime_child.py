@@ -297,7 +297,7 @@ class Server:
             )  # it may set signal handlers: not in a thread
         except Unusable:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             line = "".join(traceback.format_exception_only(error)).strip()
             raise Unusable(f"verifiers {version} cannot load {env!r}: {line}") from error
         ids = {split: self.source.ids(split) for split in ("train", "test")}

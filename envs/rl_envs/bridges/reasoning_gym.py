@@ -148,6 +148,8 @@ class Items(GeneratedTasks):
         part = self._parts[int(np.searchsorted(self._shares, rng.random(), side="right"))]
         for _ in range(_REDRAWS):
             task = made(part, self._seed, int(rng.integers(_INDICES)))
+            if scores.is_unsolved(part.name, task.answer):
+                continue
             if self._split is None or bucket(task.id, TEST_FRACTION) == self._split:
                 return task
         raise DataError(

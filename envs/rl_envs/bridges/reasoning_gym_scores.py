@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from rl_envs.bridges.reasoning_gym_integrals import why_not_integral
 from rl_envs.text.expressions import ExpressionError, evaluate
 from rl_verifiers.score import Score, Status
 
@@ -27,8 +28,11 @@ HEDGES = ("{} or no idea", "no idea, {}")
 EXACT = frozenset({"game_of_life_halting"})
 """Tasks whose scorer pays 1.0 for anything: the answer must be the reference."""
 
+_INTEGRALS = ("intermediate_integration", "simple_integration")
 _HUGE_EXPONENT = re.compile(r"[eE][-+]?[0-9]{4,}")
 _LITERAL = re.compile(r"[\w\s\[\],'\"+-]*")
+_SIGN = re.compile(r"(^|\()\s*-")
+_NOT_FINITE = re.compile(r"infinity|inf|nan")
 _RATIO = re.compile(r"[0-9]{1,30}(?:[./][0-9]{1,30})?%?")
 _FUNCTIONS = frozenset(
     ["sin", "cos", "tan", "sec", "csc", "cot", "exp", "log", "ln", "sqrt", "asin", "acos", "atan"]
@@ -57,6 +61,9 @@ def judged(
     if strict and task in EXACT:
         return Score.wrong("not the reference", answer=answer)
     why = None if right else refusal(task, answer)
+    if task in _INTEGRALS and why is None:
+        why = None if right else why_not_integral(answer, entry)
+        return Score.wrong(why, answer=answer) if why else Score.correct(answer=answer)
     value = None if why else asked(data_set, answer, entry)
     if value is None:
         return Score.wrong(why or "the scorer raised", status="unparsable", answer=answer)
@@ -74,6 +81,8 @@ def _believed(
     """The strict score: 1 where the scorer says 1 and does not say so of junk."""
     if value != 1.0:
         return Score.wrong(f"the scorer said {value:g}", answer=answer)
+    if task in CHECKS and (why := CHECKS[task](answer, entry)):
+        return Score.wrong(why, answer=answer)
     junk = _paid_junk(data_set, entry)
     if junk is None:
         return Score.correct(answer=answer)
@@ -135,8 +144,17 @@ def refusal(task: str, answer: str) -> str | None:
     """Why an answer must not reach a scorer; None where it may."""
     if _HUGE_EXPONENT.search(answer):
         return "a number with a huge exponent"
+    plain = answer.casefold()
+    rest = _NOT_FINITE.sub("", plain)
+    if rest != plain and not re.search("[a-hk-z]", rest):  # min(1, nan) is 1, says one scorer
+        return "not a finite number"
     gate = GATES.get(task)
     return None if gate is None else gate(answer)
+
+
+def is_unsolved(task: str, answer: Any) -> bool:
+    """Whether an item's reference is the question again: sympy could not work out the integral."""
+    return task in _INTEGRALS and "Integral(" in str(answer)
 
 
 def _literal(answer: str) -> str | None:
@@ -148,14 +166,23 @@ def _literal(answer: str) -> str | None:
 
 def _arithmetic(answer: str) -> str | None:
     try:
-        evaluate(answer)
+        evaluate(_without_signs(answer))
     except ExpressionError as error:
         return str(error)
     return None
 
 
+def _without_signs(answer: str) -> str:
+    """The same value, written without a sign: ``(-3 + 27)`` becomes ``(0-3 + 27)``."""
+    return _SIGN.sub(r"\g<1>0-", answer)
+
+
 def _ratio(answer: str) -> str | None:
     return None if _RATIO.fullmatch(answer.strip()) else "not a number or a fraction"
+
+
+def _complex(answer: str) -> str | None:
+    return "not a complex number" if _NOT_FINITE.search(answer.casefold()) else None
 
 
 def _formula(answer: str) -> str | None:
@@ -187,9 +214,10 @@ _Bounds = tuple[int, int, int]
 def _work(node: ast.AST) -> _Bounds:
     """Bounds on the degree, on the terms when expanded, and on the bits of a number in it."""
     match node:
-        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-            bits = int(abs(value)).bit_length() + 1 if math.isfinite(value) else _MAX_BITS + 1
-            return 0, 1, bits
+        case ast.Constant(value=int() as value) if not isinstance(value, bool):
+            return 0, 1, value.bit_length() + 1
+        case ast.Constant(value=float() as value) if math.isfinite(value):
+            return 0, 1, int(value).bit_length() + 1
         case ast.Name(id=name) if re.fullmatch(r"[A-Za-z][0-9]?|pi", name):
             return 1, 1, 1
         case ast.UnaryOp(op=ast.UAdd() | ast.USub(), operand=inner):
@@ -235,8 +263,36 @@ GATES: dict[str, Callable[[str], str | None]] = {
         ("intermediate_integration", "polynomial_multiplication", "simple_integration"), _formula
     ),
     "coin_flip": _ratio,
+    "complex_arithmetic": _complex,
 }
 """Task: why its scorer must not see an answer."""
+
+
+def _makes_24(answer: str, entry: Mapping[str, Any]) -> str | None:
+    """Its scorer takes any four numbers in range, and cuts off what is behind the point."""
+    try:
+        value, _ = evaluate(_without_signs(answer))
+    except ExpressionError as error:
+        return str(error)
+    if value != 24:
+        return f"it is {float(value):g}, not 24"
+    used = sorted(map(int, re.findall(r"[0-9]+", answer)))
+    return (
+        None if used == sorted(entry["metadata"]["numbers"]) else "not the numbers that are given"
+    )
+
+
+def _as_many_words(answer: str, entry: Mapping[str, Any]) -> str | None:
+    """Its scorer ignores what follows the sorted words."""
+    n_words = len(entry["metadata"]["sorted_words"])
+    return None if len(answer.split(",")) == n_words else f"not {n_words} words"
+
+
+CHECKS: dict[str, Callable[[str, Mapping[str, Any]], str | None]] = {
+    "puzzle24": _makes_24,
+    "word_sorting": _as_many_words,
+}
+"""Task: why an answer is wrong that its scorer calls right, or None."""
 
 
 def closest(given: Mapping[str, Any], names: Sequence[str]) -> str:

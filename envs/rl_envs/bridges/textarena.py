@@ -185,7 +185,9 @@ class TextArena(TextEnv):
             return self.opponent(text, self._rng)
         if self.opponent != "random":
             return self.opponent[min(self._n_theirs, len(self.opponent)) - 1]
-        found = [move for move in _BRACKETED.findall(text) if not _NO_MOVE.fullmatch(move)]
+        # of what the game itself says: a policy could put weak moves into its opponent's mouth
+        told = "\n".join(words for sender, words, _ in seen if sender == _GAME)
+        found = [move for move in _BRACKETED.findall(told) if not _NO_MOVE.fullmatch(move)]
         moves = [str(move) for move in self._rng.permutation(sorted(set(found)))]
         moves += [str(move) for move in self._rng.permutation(_PLAIN_MOVES)]
         for move in moves[:_MOST_TRIES]:

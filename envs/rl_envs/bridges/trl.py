@@ -5,17 +5,22 @@ from __future__ import annotations
 import inspect
 import keyword
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import rl_envs
 from rl_envs.bridges.packages import needed
 from rl_envs.tasks import DataError
-from rl_envs.tools import Tool, ToolEnv, ToolFailure
+from rl_envs.tools import Tool, ToolEnv
+from rl_verifiers import VerifierError
 from rl_verifiers.score import Score
 
 RESERVED = ("reset", "get_reward")
 _MANY_TURNS = 1000
+_MANY_SESSIONS = 4096
+_AUTHORS = (DataError, VerifierError)  # for who wrote the environment: training ends with them
 _TYPES: Mapping[str, Any] = {
     "string": str,
     "integer": int,
@@ -24,6 +29,11 @@ _TYPES: Mapping[str, Any] = {
     "array": list,
     "object": dict,
 }
+
+
+class _OutOfOrder(RuntimeError):  # noqa: N818 - what the model is told
+    def __init__(self) -> None:
+        super().__init__("the tools are out of order")
 
 
 class TRLEpisode:
@@ -53,13 +63,15 @@ class TRLEpisode:
         self._total, self._broken, self._score = 0.0, None, None
         try:
             self._env.reset(seed=int(task_index), options={"index": int(task_index)})
-        except ToolFailure as error:
-            self._broken = str(error)
+        except _AUTHORS:
+            raise
+        except Exception as error:  # a sandbox that does not start, say
+            self._break(error)
 
     def _called(self, name: str, arguments: Mapping[str, Any]) -> str:
         """The result of a call; what went wrong with it is raised, as TRL counts and tells it."""
         if self._broken is not None:
-            raise RuntimeError("the tools are out of order")
+            raise _OutOfOrder
         if self._env.done:
             raise RuntimeError("the episode is over")
         function = {"name": name, "arguments": dict(arguments)}
@@ -73,19 +85,27 @@ class TRLEpisode:
     def _answered(self, text: str) -> float | None:
         """The reward of the whole episode once the model has said this; None where we failed."""
         if self._broken is None and not self._env.done:
-            self._stepped(text)
+            with suppress(_OutOfOrder):
+                self._stepped(text)
+        self._env.close()  # TRL never says that an episode is over, and keeps the instance
         failed = self._broken is not None or (self._score is not None and self._score.is_error)
         return None if failed or not math.isfinite(self._total) else self._total
 
     def _stepped(self, action: Any) -> Any:
         try:
             seen, reward, _, _, info = self._env.step(action)
-        except ToolFailure as error:
-            self._broken = str(error)
-            raise RuntimeError("the tools are out of order") from error
+        except _AUTHORS:
+            raise
+        except Exception as error:  # as in our own rollouts, whatever breaks is not the model's
+            self._break(error)
+            raise _OutOfOrder from error
         self._total += reward
         self._score = info.get("score") or self._score
         return seen
+
+    def _break(self, error: Exception) -> None:
+        self._broken = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        warnings.warn(f"an episode was given up: {self._broken}", RuntimeWarning, stacklevel=2)
 
 
 class TRLFactory:
@@ -97,13 +117,16 @@ class TRLFactory:
 
     def __init__(self, env_id: str, options: Mapping[str, Any]) -> None:
         self._made_with = (env_id, dict(options))
-        if not isinstance(rl_envs.make(env_id, **options), ToolEnv):
+        plain = rl_envs.make(env_id, **options)
+        if not isinstance(plain, ToolEnv):
             raise DataError(
                 f"{env_id} has no tools; TRL's environments have nothing but tools. A single-turn "
                 "environment's verifier is a reward function: rl_verifiers.interop.trl_reward"
             )
         # every call is a turn of ours, also of several at once; TRL limits the rounds by itself
-        defaults = {"describe_tools": False, "max_turns": _MANY_TURNS}
+        defaults: dict[str, Any] = {"describe_tools": False, "max_turns": _MANY_TURNS}
+        if hasattr(plain, "max_sessions"):  # TRL plays turn by turn: all hold their boxes at once
+            defaults["max_sessions"] = _MANY_SESSIONS
         env = cast(ToolEnv, rl_envs.make(env_id, **{**defaults, **options}))
         self._env = env
         self._class = _episode_class(env_id, env.tools)

@@ -45,8 +45,13 @@ class BoxEnv(ToolEnv):
         self.max_sessions = max_sessions
         super().__init__(**options)
         name = type(self).__name__
-        if not isinstance(max_sessions, int) or max_sessions < 1:
+        if type(max_sessions) is not int or max_sessions < 1:
             raise DataError(f"{name}: max_sessions is {max_sessions!r}; it must be at least 1")
+        given: Any = sandbox
+        if not isinstance(given, str | Mapping) and not hasattr(given, "session"):
+            raise DataError(f"{name}: sandbox is {sandbox!r:.60}; it must be a name or a mapping")
+        if isinstance(limits, Mapping) and "wall_s" in limits:
+            raise DataError(f"{name}: limits has wall_s; seconds of a call are tool_timeout_s")
         try:
             self.limits = Limits(**{**LIMITS, **(limits or {}), "wall_s": self.tool_timeout_s})
         except TypeError:
@@ -136,6 +141,8 @@ def check_families(owner: str, asked: Sequence[str] | None, known: Any) -> tuple
     Raises:
         DataError: None, or one that there is not.
     """
+    if asked is not None and (isinstance(asked, str) or not isinstance(asked, Sequence)):
+        raise DataError(f"{owner}: families is {asked!r:.60}; it must be a list of names")
     names = tuple(known) if asked is None else tuple(asked)
     unknown = next((name for name in names if name not in known), None)
     if unknown is not None or not names:

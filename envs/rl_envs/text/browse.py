@@ -37,6 +37,7 @@ DIFFICULTY = {
     4: ("long_chain", "comparison"),
 }
 KINDS = ("lookup", "chain", "comparison")
+MOST_SEED = 2**62
 MOST_FOUND = 5  # places that `find` shows
 CONTEXT = 100  # characters on either side of them
 FEWEST_QUOTE_CHARACTERS = 120
@@ -99,8 +100,10 @@ class Browse(ToolEnv):
         seed: int = 0,
         **options: Any,
     ) -> None:
-        if difficulty is not None and difficulty not in DIFFICULTY:
+        if difficulty is not None and difficulty not in tuple(DIFFICULTY):
             raise DataError(f"difficulty is {difficulty!r}; it must be 1 to {max(DIFFICULTY)}")
+        if kinds is not None and (isinstance(kinds, str) or not isinstance(kinds, Sequence)):
+            raise DataError(f"kinds is {kinds!r:.60}; it must be a list of names")
         preset = KINDS if difficulty is None else DIFFICULTY[difficulty]
         self.pages, self.kinds = pages, tuple(kinds) if kinds is not None else preset
         self.evidence, self.hits, self.part_chars = evidence, hits, part_chars
@@ -123,9 +126,11 @@ class Browse(ToolEnv):
                 "documents: give `tasks`, too: a file or rows with question and answer, "
                 "and page if known"
             )
-        if not 0.0 <= self.answer_credit < 1.0:
-            raise DataError(f"answer_credit is {self.answer_credit}; it must be within 0..1, not 1")
+        credit = self.answer_credit
+        if not isinstance(credit, int | float) or not 0.0 <= credit < 1.0:
+            raise DataError(f"answer_credit is {credit!r:.60}; it must be within 0..1, not 1")
         bounds = {
+            "seed_of_tasks": (0, MOST_SEED),
             "pages": (FEWEST_PAGES, MOST_PAGES),
             "hits": (1, 50),
             "part_chars": (200, self.max_output_chars - 400),  # or the end of a part is cut out
@@ -133,8 +138,9 @@ class Browse(ToolEnv):
             "max_quote_chars": (FEWEST_QUOTE_CHARACTERS, 1_000),
         }
         for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise DataError(f"{name} is {getattr(self, name)}; it must be {low} to {high}")
+            number, shown = getattr(self, name), name.removesuffix("_of_tasks")
+            if type(number) is not int or not low <= number <= high:
+                raise DataError(f"{shown} is {number!r:.60}; it must be {low} to {high}")
         facts = MOST_FACTS if self.evidence == "all" else MOST_FINAL_FACTS
         if self.documents is None and self.max_quotes < facts:
             raise DataError(f"max_quotes is {self.max_quotes}; some answers need {facts} quotes")

@@ -13,6 +13,7 @@ from rl_envs.text.arithmetic import last_boxed_integer
 from rl_envs.text.expressions import ExpressionError, evaluate
 from rl_envs.tools import ToolEnv, ToolError, ToolResult, tool
 from rl_envs.types import Message, Task, TaskSource
+from rl_verifiers.extract import without_thinking
 from rl_verifiers.score import Row, Score
 
 QUESTIONS = {
@@ -131,8 +132,8 @@ class Calculator(ToolEnv):
         return str(value)
 
     def score(self, completion: str, row: Row) -> Score:
-        """Right if the last box holds exactly the value; an expression is no value."""
-        boxed = last_boxed_integer(completion)
+        """Right if the last box behind any thinking holds exactly the value; no expression."""
+        boxed = last_boxed_integer(without_thinking(completion) or "")
         if boxed == row["answer"]:
             return Score.correct(answer=boxed)
         reason = f"boxed {boxed}, value {row['answer']}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Sequence
 from functools import partial
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -15,12 +17,54 @@ from rl_envs.text.box_env import DAY_S, DIFFICULTIES, BoxEnv, check_families
 from rl_envs.text.python_problems import FAMILIES
 from rl_envs.tools import tool
 from rl_envs.types import Task
-from rl_verifiers.score import Row, Verdict, Verifier
+from rl_verifiers.score import Row, Score, Verdict, Verifier
 
 SYSTEM = (
     "You have a Python session, whose names stay from one call to the next. Work the problem out "
     "with it, then answer with the result in \\boxed{}."
 )
+
+
+_NUMBER = re.compile(
+    r"\d(?:[\d_]|(?:,|\{,\}|\\[, !]|\s)(?=\d{3}(?!\d)))*(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII
+)
+_SIDES = re.compile(r"=|\\approx|≈")
+_FRACTION = re.compile(r"\\[cdt]?frac\s?(\d|\{[^{}]{0,300}\})\s?(\d|\{[^{}]{0,300}\})")
+_OVER = re.compile(r"[\s)}]*(?:/|\\over(?![a-z]))[\s({+-]*")
+_TIMES_TEN = re.compile(r"[\s{}]*(?:\*|×|·|x|\\times|\\cdot)[\s{}]*")
+_TO_THE = re.compile(r"[\s{}]*(?:\^|\*\*)[\s({+-]*")
+_WRAPPED = re.compile(
+    r"\\(?:text|math)[a-z]{0,6}\s?\{([^{}]*)\}|([\"'`$])(.*)\2|\*\*(.*)\*\*", re.DOTALL
+)
+
+
+def is_worked_out(answer: str) -> bool:
+    """Whether an answer is one number, as an integer, a decimal, a power of ten or a fraction.
+
+    The ``math`` verifier works out what is left to be worked out; here that is the problem.
+    """
+    side = _FRACTION.sub(r"  \1/\2", _SIDES.split(answer)[-1])
+    numbers = list(_NUMBER.finditer(side))
+    if len(numbers) < 2:
+        return "!" not in side.replace("\\!", "")
+    between = [side[one.end() : two.start()] for one, two in pairwise(numbers)]
+    *before, last = between
+    if _OVER.fullmatch(last):  # with a whole number before it, or none
+        return not before or (len(before) == 1 and not before[0].strip(" {}"))
+    if numbers[-2][0] == "10" and _TO_THE.fullmatch(last):
+        return not before or (len(before) == 1 and bool(_TIMES_TEN.fullmatch(before[0])))
+    return False
+
+
+def bare(text: str) -> str:
+    """A text without what is put around one: LaTeX, quotes, a full stop."""
+    for _ in range(8):
+        before, text = text, text.strip().removesuffix(".")
+        if match := _WRAPPED.fullmatch(text):
+            text = next(group for group in match.group(1, 3, 4) if group is not None)
+        if text == before:
+            break
+    return text
 
 
 class PythonTool(BoxEnv):
@@ -74,12 +118,19 @@ class PythonTool(BoxEnv):
         return await self.in_box(code)
 
     def score(self, completion: str, row: Row) -> Verdict | Awaitable[Verdict]:
-        """By the ``math`` verifier; a text by the ``exact`` one."""
+        """By the ``math`` verifier, if it is worked out; a text by the ``exact`` one."""
         kind = "math" if row["kind"] == "number" else "exact"
         if kind not in self._judges:
             options = {} if kind == "math" else {"extract": "final"}
             self._judges[kind] = rl_verifiers.make(kind, **options)
-        return self._judges[kind](completion, row)
+        verdict = self._judges[kind](completion, row)
+        if not isinstance(verdict, Score) or verdict.answer is None:
+            return verdict
+        if kind == "math" and verdict.passed and not is_worked_out(verdict.answer):
+            return Score.wrong("it is not worked out", answer=verdict.answer)
+        if kind == "exact" and not verdict.passed and bare(verdict.answer) == row["answer"]:
+            return Score.correct(answer=verdict.answer)
+        return verdict
 
     def demonstrate(self, style: str, rng: np.random.Generator) -> str:
         """A call with a program that prints the answer; then what it printed."""

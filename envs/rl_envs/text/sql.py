@@ -77,8 +77,11 @@ class SQL(ToolEnv):
         seed: int = 0,
         **options: Any,
     ) -> None:
-        if difficulty is not None and difficulty not in DIFFICULTY:
+        if difficulty is not None and difficulty not in tuple(DIFFICULTY):
             raise DataError(f"difficulty is {difficulty!r}; it must be 1 to {max(DIFFICULTY)}")
+        for name, names in (("schemas", schemas), ("families", families or ())):
+            if isinstance(names, str) or not isinstance(names, Sequence):
+                raise DataError(f"{name} is {names!r:.60}; it must be a list of names")
         preset = FAMILIES if difficulty is None else DIFFICULTY[difficulty]
         self.form = answer
         self.schemas = tuple(schemas)
@@ -100,11 +103,10 @@ class SQL(ToolEnv):
             given = getattr(self, name)
             if not given or not set(given) <= set(known):
                 raise DataError(f"{name} is {list(given)}; it must be some of {', '.join(known)}")
-        if not 1 <= self.hidden <= 8 or not 1 <= self.max_shown_rows <= MAX_ROWS:
-            raise DataError(
-                f"hidden is {self.hidden} and max_shown_rows {self.max_shown_rows}; they must be "
-                f"1 to 8 and 1 to {MAX_ROWS}"
-            )
+        for name, most in (("hidden", 8), ("max_shown_rows", MAX_ROWS)):
+            number = getattr(self, name)
+            if type(number) is not int or not 1 <= number <= most:
+                raise DataError(f"{name} is {number!r:.60}; it must be 1 to {most}")
 
     def load_tasks(self, split: str) -> GeneratedTasks:
         """Questions without end; no question is in both splits, whatever its database."""

@@ -204,6 +204,8 @@ QUESTIONS = (
         (
             "SELECT member.name, COUNT(*) FROM member JOIN loan "
             "ON loan.member_id = member.id GROUP BY member.id HAVING COUNT(*) >= {n}",
+            "SELECT member.name, COUNT(DISTINCT loan.book_id) FROM member JOIN loan "
+            "ON loan.member_id = member.id GROUP BY member.id HAVING COUNT(*) >= {n}",
         ),
     ),
     Question(

@@ -18,6 +18,8 @@ _LAST = "Abel Berg Cole Dahl Egan Ford Gray Hill Ives Jung Kemp Lund Moss Nash P
 FIRST, LAST = _FIRST.split(), _LAST.split()
 CITIES = ("Aston", "Brill", "Corby", "Derby", "Elgin", "Fowey")
 
+QUARTER_DAYS = ("01-01", "03-31", "04-01", "06-30", "07-01", "09-30", "10-01")
+
 
 class Draw:
     """Choices from a generator, as plain values."""
@@ -38,7 +40,9 @@ class Draw:
         return float(self.rng.random()) < probability
 
     def date(self, first: int = 2021, last: int = 2024) -> str:
-        """A day as ``YYYY-MM-DD``."""
+        """A day as ``YYYY-MM-DD``; often the first or last of a quarter, which questions name."""
+        if self.chance(0.25):
+            return f"{self.between(first, last)}-{self.one(QUARTER_DAYS)}"
         return f"{self.between(first, last)}-{self.between(1, 12):02d}-{self.between(1, 28):02d}"
 
     def people(self, count: int) -> list[str]:
@@ -125,7 +129,7 @@ def _fill_shop(draw: Draw) -> Rows:
     ]
     products = [
         (n, f"{draw.one(CATEGORIES)} {chr(64 + n)}{draw.between(10, 99)}", draw.one(CATEGORIES),
-         draw.between(3, 90) * 50)
+         draw.between(1, 18) * 250)
         for n in range(1, draw.between(14, 20))
     ]  # fmt: skip
     buyers = draw.rng.permutation(len(customers))[: len(customers) * 3 // 4].tolist()
@@ -249,7 +253,7 @@ def _fill_flights(draw: Draw) -> Rows:
     pairs = {
         (1 + draw.one(flying), draw.between(1, len(flights))) for _ in range(draw.between(60, 80))
     }
-    bookings = [(*pair, draw.between(40, 600)) for pair in sorted(pairs)]
+    bookings = [(*pair, draw.between(2, 24) * 25) for pair in sorted(pairs)]
     return {
         "airport": airports,
         "airline": airlines,

@@ -110,6 +110,7 @@ def _databases(
     text = question.text.format(**given)
     seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
     queries = [each.format(**given) for each in (question.sql, *question.mistakes)]
+    queries += slips(queries[0])
     queries += [
         question.sql.format(**{**given, name: other})
         for name, value in values
@@ -128,6 +129,33 @@ def _databases(
             if _tells_apart(found, queries[0]):
                 return tuple(found)
     return None
+
+
+_BOUND = re.compile(r"(?<= )([<>])(=?)(?= ?[\d'])")
+_BETWEEN = re.compile(r"(\S+) BETWEEN ('[^']*') AND ('[^']*')")
+_OTHER = {"": "=", "=": ""}
+_SLIPS = (
+    (_BETWEEN, r"\1 > \2 AND \1 <= \3"),
+    (_BETWEEN, r"\1 >= \2 AND \1 < \3"),
+    (re.compile(r"^SELECT AVG\(([^)]*)\)"), r"SELECT SUM(\1) / COUNT(\1)"),
+    (re.compile(r"^SELECT AVG\("), "SELECT AVG(DISTINCT "),
+    (re.compile(r"^(SELECT[^(]*) SUM\("), r"\1 SUM(DISTINCT "),
+    (re.compile(r"(ORDER BY \w+ DESC), [\w.]+"), r"\1"),
+)
+
+
+def slips(query: str) -> list[str]:
+    """A right query with one slip each, of the kinds that are easily made.
+
+    A bound that is included or is not, whole numbers divided, equal values taken once, and ties
+    left to chance.
+    """
+    bounds = [
+        f"{query[: m.start()]}{m[1]}{_OTHER[m[2]]}{query[m.end() :]}"
+        for m in _BOUND.finditer(query)
+    ]
+    others = (pattern.sub(slip, query, count=1) for pattern, slip in _SLIPS)
+    return list(dict.fromkeys([*bounds, *(each for each in others if each != query)]))
 
 
 class _Made(NamedTuple):

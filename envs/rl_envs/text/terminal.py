@@ -61,6 +61,8 @@ class Terminal(BoxEnv):
             raise DataError(f"difficulty is {difficulty!r}; it must be 1, 2 or 3, or None for all")
         self.difficulties = DIFFICULTIES if difficulty is None else (difficulty,)
         self.families = check_families("Terminal", families, FAMILIES)
+        if not isinstance(partial, bool):
+            raise DataError(f"Terminal: partial is {partial!r:.60}; it must be true or false")
         self.partial = partial
         self.seed_of_tasks = seed
         super().__init__(**options)

@@ -223,17 +223,19 @@ def _drawn(domain: str, weights: Mapping[str, float], most: int, rng: np.random.
     """A customer: a seed for all there is, and the kinds of their wishes.
 
     A stranger wants one thing only, as nothing can be done for them; what is handed over to a
-    human comes last.
+    human comes last; a wish that would change the outcome of another one is not drawn beside it.
     """
+    desk = DOMAINS[domain]
     names = list(weights)
     shares = np.array(list(weights.values()))
     kinds: list[str] = []
     while len(kinds) < most and (not kinds or rng.random() < ONE_MORE):
         kind = names[int(rng.choice(len(names), p=shares / shares.sum()))]
-        if kind in DOMAINS[domain].alone and kinds:
+        clash = any(kind in group and set(kinds) & set(group) for group in desk.apart)
+        if clash or (kind in desk.alone and kinds):
             break
         kinds.append(kind)
-        if kind in DOMAINS[domain].alone or kind in DOMAINS[domain].last:
+        if kind in desk.alone or kind in desk.last:
             break
     seed = int(rng.integers(2**31))
     info = {"seed": seed, "kinds": tuple(kinds)}

@@ -65,6 +65,7 @@ class Library(Desk):
     kinds = KINDS
     alone = ("stranger",)
     last = ("lost", "visit")
+    apart = (("waive", "waive_large", "waive_again", "fine"), ("reserve", "reserve_full"))
 
     @classmethod
     def draw(cls, rng: Random, kinds: Sequence[str]) -> Scenario:
@@ -236,6 +237,8 @@ class _Library:
         loan_id, title = self.loan(self.someone, days, renewals)
         if kind == "renew_reserved":
             self.state["books"][title.casefold()]["reserved_by"].append(self.other)
+        loan = Call("get_loan", {"loan_id": loan_id})
+        book = Call("get_book", {"title": title.casefold()})
         why = {
             "renew_overdue": "it is overdue",
             "renew_often": "it has been renewed twice",
@@ -251,9 +254,10 @@ class _Library:
             ids=(loan_id, self.someone),
             reads=(
                 self.seen,
-                Call("get_loan", {"loan_id": loan_id}),
-                Call("get_book", {"title": title.casefold()}),
+                loan,
+                book,
             ),
+            looks=(loan, *((book,) if kind == "renew_reserved" else ())),
             action=Call("renew_loan", {"loan_id": loan_id}),
             question=f"I would renew {title} for three weeks. Shall I go ahead?",
             verdict=f"I am sorry, I cannot renew {title}: {why}."
@@ -276,13 +280,11 @@ class _Library:
             "refuse" if full else "do",
             "I would like to reserve a book.",
             {"item": f"It is {title}."},
-            ("reserv",),
+            ("reserv", "hold"),
             details=((title,),),
             ids=(self.someone,),
-            reads=(
-                Call("get_customer", {"customer_id": self.someone}),
-                Call("get_book", {"title": title.casefold()}),
-            ),
+            reads=(self.seen, Call("get_book", {"title": title.casefold()})),
+            looks=(self.seen,),
             action=Call("reserve_book", {"customer_id": self.someone, "title": title}),
             question=f"I would reserve {title} for you. Shall I go ahead?",
             verdict="I am sorry, I cannot reserve another book: you have three reservations."
@@ -308,6 +310,7 @@ class _Library:
             details=((money(fine),),),
             ids=(self.someone,),
             reads=(self.seen,),
+            looks=(self.seen,),
             action=Call("waive_fine", {"customer_id": self.someone}),
             amounts=(fine,) if kind == "waive" else (),
             wonders="How much was it?",
@@ -326,7 +329,7 @@ class _Library:
         if kind == "stranger":
             says, verdict = "I would like to reserve a book.", "I am sorry, I cannot find you."
             facts = {"item": f"It is {self.book()}."}
-            verbs = ("reserv", "find", "help", "identif", "verif")
+            verbs = ("reserv", "find", "help", "identif", "verif", "locat", "account", "reader")
             return Wish(kind, "refuse", says, facts, verbs, verdict=verdict)
         department, says = {
             "lost": ("lost books", "I have lost a book of yours."),

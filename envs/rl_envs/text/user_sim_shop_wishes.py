@@ -72,6 +72,7 @@ class _Shop:
             "transfers": [],
         }
         self.unsold: list[str] = []
+        self.refunded = 0.0  # to the gift card, by the wishes so far
         self.someone = self.customer()
         for _ in range(3):
             self.order(self.customer(), rng.choice(("pending", "shipped", "delivered")))
@@ -175,8 +176,10 @@ class _Shop:
             facts,
             ("cancel",),
             details=((order_id,), words),
-            ids=(order_id, order["paid_with"]),
+            ids=(order_id, order["paid_with"], self.someone, *_items_of(order)),
+            rivals=tuple(words for _, words, _ in REASONS.values()),
             reads=self.reads(order_id),
+            looks=self.looks(order_id),
             action=Call("cancel_order", {"order_id": order_id, "reason": reason}),
             amounts=(order["total"],) if kind == "cancel" else (),
             wonders="How much do I get back?",
@@ -198,6 +201,8 @@ class _Shop:
         payment_id = self.payment(self.someone, to)
         ids = [item["item_id"] for item in items]
         refund = round(sum(item["price"] for item in items), 2)
+        if kind == "return" and to == "gift card":
+            self.refunded += refund
         why = "30 days have passed." if late else f"the refund may not go to your {to}."
         done = f"The return of the {names} has been requested; {money(refund)} go to your {to}."
         return Wish(
@@ -209,14 +214,16 @@ class _Shop:
                 "item": f"It is about the {names}.",
                 "payment": f"Please refund it to my {to}.",
             },
-            ("return", "refund"),
+            ("return", "refund", "take back", "send back", "sent back"),
             details=(
                 (order_id,),
                 *((item["item_id"], item["product"]) for item in items),
-                (payment_id, to, *(("original payment",) if to == original else ())),
+                (*self.named(payment_id), *(("original payment",) if to == original else ())),
             ),
-            ids=(order_id, *ids, payment_id, order["paid_with"]),
+            ids=(order_id, *ids, payment_id, order["paid_with"], self.someone),
+            rivals=self.payments(),
             reads=self.reads(order_id),
+            looks=self.looks(order_id),
             action=Call(
                 "return_items", {"order_id": order_id, "item_ids": ids, "refund_to": payment_id}
             ),
@@ -246,6 +253,7 @@ class _Shop:
         difference = round(new["price"] - old["price"], 2)
         sense = "charged to" if difference > 0 else "refunded to"
         moved = f"{money(abs(difference))} {sense} your {pays}"
+        product = Call("get_product", {"name": old["product"]})
         why = "that item is sold out." if sold_out else "30 days have passed."
         refused = f"I am sorry, I cannot exchange the {old['product']}: {why}"
         done = f"The exchange of the {old['product']} has been requested; {moved}."
@@ -264,10 +272,12 @@ class _Shop:
                 (order_id,),
                 (old["item_id"], old["product"]),
                 (new_id, *differing),
-                (payment_id, pays),
+                self.named(payment_id),
             ),
-            ids=(order_id, old["item_id"], new_id, payment_id),
-            reads=(*self.reads(order_id), Call("get_product", {"name": old["product"]})),
+            ids=(order_id, old["item_id"], new_id, payment_id, self.someone),
+            rivals=self.payments(),
+            reads=(*self.reads(order_id), product),
+            looks=(*self.looks(order_id), *((product,) if sold_out else ())),
             action=Call(
                 "exchange_item",
                 {
@@ -298,10 +308,11 @@ class _Shop:
             "do" if kind == "address" else "refuse",
             "I would like an order to go to another address.",
             {"order": self.fact(order_id), "address": f"The new address is {full}."},
-            ("address", "deliver", "ship", "send"),
+            ("address", "deliver", "ship", "send", "sent", "go to", "going to", "chang", "updat"),
             details=((order_id,), (new["street"],)),
-            ids=(order_id,),
+            ids=(order_id, self.someone, *_items_of(order)),
             reads=self.reads(order_id),
+            looks=self.looks(order_id),
             action=Call("modify_address", {"order_id": order_id, **new}),
             question=f"I would send order {order_id} to the address {full}. Shall I go ahead?",
             verdict=f"The address of order {order_id} has been changed."
@@ -320,10 +331,11 @@ class _Shop:
             "refuse",
             "I would like to cancel an order.",
             {"order": f"The order number is {order_id}.{who}", "reason": REASONS[reason][0]},
-            ("cancel", "help", "find", "identif", "verif"),
+            ("cancel", "help", "find", "identif", "verif", "locat", "account", "customer"),
             details=((order_id,), REASONS[reason][1]),
             ids=(order_id,),
             reads=() if kind == "stranger" else self.reads(order_id),
+            looks=() if kind == "stranger" else self.looks(order_id),
             verdict="I am sorry, I cannot help you: I cannot find you in our books."
             if kind == "stranger"
             else f"I am sorry, I cannot cancel order {order_id} for you: it is not your order.",
@@ -337,7 +349,7 @@ class _Shop:
             payment = customer["payments"][self.payment(self.someone, "gift card")]
             says = "I would like to know how much is left on my gift card."
             reads: tuple[Call, ...] = (Call("get_customer", {"customer_id": self.someone}),)
-            amount = payment["balance"]
+            amount = round(payment["balance"] + self.refunded, 2)
         else:
             order_id = self.order(self.someone, self.rng.choice(("pending", "delivered")))
             says = "I would like to know what I paid for an order."
@@ -374,10 +386,28 @@ class _Shop:
             Call("get_order", {"order_id": order_id}),
         )
 
+    def looks(self, order_id: str) -> tuple[Call, ...]:
+        """What of it must be looked up before a refusal."""
+        return (Call("get_order", {"order_id": order_id}),)
+
     def kind_of(self, payment_id: str) -> str:
         """Of a payment of the customer who writes."""
         kind: str = self.state["customers"][self.someone]["payments"][payment_id]["kind"]
         return kind
+
+    def named(self, payment_id: str) -> tuple[str, ...]:
+        """What a payment of the customer who writes may be called."""
+        kind = self.kind_of(payment_id)
+        ends = self.state["customers"][self.someone]["payments"][payment_id].get("ends", kind)
+        return (payment_id, kind, ends, *(("PayPal",) if kind == "PayPal account" else ()))
+
+    def payments(self) -> tuple[tuple[str, ...], ...]:
+        """What each of their payments may be called."""
+        return tuple(map(self.named, self.state["customers"][self.someone]["payments"]))
+
+
+def _items_of(order: Mapping[str, Any]) -> list[str]:
+    return [item["item_id"] for item in order["items"]]
 
 
 def drawn(rng: Random, kinds: Sequence[str]) -> Scenario:

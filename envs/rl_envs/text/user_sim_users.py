@@ -110,12 +110,29 @@ class Ledger(Watcher):
         if wish.outcome == "tell":
             return self.all_told
         if wish.outcome == "refuse":
-            return acts.refuses and not acts.confirms and not acts.asks
-        if wish.outcome == "transfer" or acts.refuses:
+            return self._refused(acts)
+        if wish.outcome == "transfer":
             return False
         if self.place in self.carried_out:
-            return acts.says and not acts.confirms and (acts.done or not acts.asks)
-        return acts.done and not acts.confirms and not acts.asks
+            return acts.done or (acts.tells and not acts.confirms and not self._wants(acts))
+        return acts.done and not (acts.refuses or acts.confirms or acts.asks or acts.open)
+
+    def _refused(self, acts: Acts) -> bool:
+        return acts.refuses and not acts.confirms and not acts.matches and not self._wants(acts)
+
+    def _wants(self, acts: Acts) -> bool:
+        """Whether a message asks for a certain fact that the customer has not given yet."""
+        return bool(known([slot for slot in acts.asks if slot != "general"], self) - self.given)
+
+    def note_refusal(self, acts: Acts) -> None:
+        """Takes note of a refusal of what the rules allow.
+
+        The customer insists then, so refusing first and seeing who insists would pay.
+        """
+        wish = self.wish
+        may = wish.outcome == "do" and self.place not in self.carried_out
+        if may and self._refused(acts) and self.verified and self._looked():
+            self.broken.append(f"refused {wish.kind}, which the rules allow")
 
     def close(self) -> None:
         """The present wish has its answer: the next one."""
@@ -130,8 +147,7 @@ class Ledger(Watcher):
         person = self.scenario.person
         if person.customer_id is None:
             return any(_same(call, found) for call in self.calls for found in person.finds)
-        needed = (read for read in self.wish.reads if read.name != "get_customer")
-        return all(read in self.calls for read in needed)
+        return all(any(_same(look, call) for call in self.calls) for look in self.wish.looks)
 
     # The desk reports its calls here.
 
@@ -219,13 +235,14 @@ class ScriptedUser:
     def reply(self, text: str, ledger: Ledger) -> Heard:
         """The answer to a message of the agent; the ledger learns of it."""
         acts, wish = ledger.hear(text), ledger.wish
-        if acts.matches:
+        if acts.matches and ledger.place not in ledger.carried_out:
             new = ledger.place not in ledger.confirmed
             ledger.confirmed.add(ledger.place)
             return self._said(self.rng.choice(_YES), useful=new)
         if ledger.closes(acts):
             return self._closed(ledger)
-        facts, fresh = _facts(acts.asks, ledger), _known(acts.asks, ledger) - ledger.given
+        ledger.note_refusal(acts)
+        facts, fresh = _facts(acts.asks, ledger), known(acts.asks, ledger) - ledger.given
         ledger.given |= fresh
         if facts and (fresh or not acts.confirms):
             return self._said(" ".join(facts), useful=bool(fresh))
@@ -249,29 +266,30 @@ class ScriptedUser:
 def fact_of(slot: str, ledger: Ledger) -> str:
     """What the customer says when asked for something; empty where they know nothing of it."""
     person = ledger.scenario.person
-    known = {
+    identity = {
         "email": f"My e-mail address is {person.email}."
         if person.email
         else "I do not have my e-mail address at hand.",
         "name": f"My name is {person.first_name} {person.last_name}.",
         "zip": f"My zip code is {person.zip_code}.",
     }
-    return known.get(slot, "") or ledger.wish.facts.get(slot, "")
+    return identity.get(slot, "") or ledger.wish.facts.get(slot, "")
 
 
-def _known(asks: Sequence[str], ledger: Ledger) -> set[str]:
+def known(asks: Sequence[str], ledger: Ledger) -> set[str]:
     """The slots asked for that the customer has an answer to."""
     facts = ledger.wish.facts
-    if "general" in asks:  # asked for details: the next one
+    named = set(asks) & (facts.keys() | set(IDENTITY))
+    if not named and "general" in asks:  # asked for details: the next one
         return set([slot for slot in facts if slot not in ledger.given][:1])
-    return set(asks) & (facts.keys() | set(IDENTITY))
+    return named
 
 
 def _facts(asks: Sequence[str], ledger: Ledger) -> list[str]:
     """What the customer says to questions, nothing twice."""
-    known = _known(asks, ledger)
+    asked = known(asks, ledger)
     slots = [*IDENTITY, *ledger.wish.facts]
-    return list(dict.fromkeys(fact_of(slot, ledger) for slot in slots if slot in known))
+    return list(dict.fromkeys(fact_of(slot, ledger) for slot in slots if slot in asked))
 
 
 INSTRUCTIONS = """\
@@ -333,6 +351,7 @@ class ModelUser:
         ledger.given |= _given(said, ledger) | (set(acts.asks) & set(ledger.wish.facts))
         if acts.matches and is_yes(said):
             ledger.confirmed.add(ledger.place)
+        ledger.note_refusal(acts)
         if ledger.closes(acts) and ledger.all_told:
             ledger.close()
         return Heard(said, ends=END in reply.text or ledger.over)

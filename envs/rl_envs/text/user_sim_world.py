@@ -62,7 +62,10 @@ class Wish:
         verbs: Stems, one of which a question for confirmation names (and a refusal, too).
         details: What else it must name: one of each group.
         ids: The ids that it may name; any other makes it another question.
-        reads: What a good agent looks up; a refusal without it is a guess.
+        rivals: Words for what it might have been instead, such as the other reason: a question
+            that offers one of them as a choice is none for this wish.
+        reads: What a good agent looks up.
+        looks: What must be looked up before a refusal, which is a guess otherwise.
         action: The call that fulfils it.
         amounts: What the customer must be told.
         wonders: How the customer asks for an amount that was not told.
@@ -77,7 +80,9 @@ class Wish:
     verbs: tuple[str, ...]
     details: tuple[tuple[str, ...], ...] = ()
     ids: tuple[str, ...] = ()
+    rivals: tuple[tuple[str, ...], ...] = ()
     reads: tuple[Call, ...] = ()
+    looks: tuple[Call, ...] = ()
     action: Call | None = None
     amounts: tuple[float, ...] = ()
     wonders: str = "How much is it?"
@@ -141,6 +146,8 @@ class Desk:
         kinds: Every kind of wish and how often it is drawn.
         alone: The kinds of a customer who has no other wish.
         last: The kinds after which the conversation is over.
+        apart: Groups of kinds of which a customer has one wish at most, as one would change what
+            must come of another.
         state: The database.
         watcher: Is told of each call.
     """
@@ -150,6 +157,7 @@ class Desk:
     kinds: ClassVar[Mapping[str, float]]
     alone: ClassVar[tuple[str, ...]]
     last: ClassVar[tuple[str, ...]]
+    apart: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
     def __init__(self) -> None:
         self.state: State = {}

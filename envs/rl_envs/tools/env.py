@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import json
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 from rl_envs.core import Reply, TextEnv
 from rl_envs.tasks import DataError
 from rl_envs.tools import execution
 from rl_envs.tools.formats import CallFormat, Parsed, ParsedCall, call_format, from_message
-from rl_envs.tools.tool import Finish, Tool, ToolError, ToolFailure, is_marked, tool_of
-from rl_envs.types import Message
+from rl_envs.tools.results import ToolResult, as_text, cut
+from rl_envs.tools.tool import Finish, Tool, ToolError, ToolFailure, method_tools, tool_of
+from rl_envs.types import Action, Message
 from rl_sandboxes import SandboxError
 from rl_verifiers.score import Score
 
@@ -23,16 +24,6 @@ COUNTS = ("calls", "malformed", "unknown", "errors", "timeouts", "over_budget")
 
 ToolSpec = Tool | Callable[..., Any] | Mapping[str, Any]
 """A tool, a typed function, or ``{"mcp": {...}}`` for all tools of an MCP server."""
-
-
-class ToolResult(NamedTuple):
-    """What came of a call: its name, its arguments, the whole text, whether it is an error."""
-
-    name: str
-    arguments: Mapping[str, Any]
-    content: str
-    is_error: bool = False
-    call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +60,9 @@ class ToolEnv(TextEnv):
 
     Attributes:
         counts: Of this episode: ``calls`` carried out, ``malformed``, ``unknown`` (no such tool),
-            ``errors`` (the call was refused or raised), ``timeouts``, ``over_budget``.
+            ``errors`` (the call was refused or raised), ``timeouts``, ``over_budget`` (more than
+            allowed, or behind the call that ended the episode). What the policy asked for is
+            ``calls + malformed + unknown + over_budget``.
         results_of_turn: The results of the last action's calls, uncut.
 
     Raises:
@@ -123,22 +116,25 @@ class ToolEnv(TextEnv):
         self.counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
         self.results_of_turn: list[ToolResult] = []
         self._pay = 0.0
-        _method_tools(type(self))  # an author hears of a bad one now
+        self._is_text = True
+        method_tools(type(self))  # an author hears of a bad one now
 
     def _check_options(self) -> None:
         super()._check_options()
         name = type(self).__name__
         if self.results not in ("tool", "user"):
             raise DataError(f"{name}: results is {self.results!r}; it must be 'tool' or 'user'")
-        for option in ("tool_timeout_s", "max_output_chars"):
-            if not getattr(self, option) > 0:
-                raise DataError(f"{name}: {option} is {getattr(self, option)}; it must be above 0")
-        if self.max_calls is not None and self.max_calls < 1:
-            raise DataError(f"{name}: max_calls is {self.max_calls}; it must be at least 1")
-        if self.malformed_penalty < 0:
+        for option, kind in (("tool_timeout_s", int | float), ("max_output_chars", int)):
+            value = getattr(self, option)
+            if not (isinstance(value, kind) and value > 0):
+                raise DataError(f"{name}: {option} is {value!r}; it must be a number above 0")
+        if not (self.max_calls is None or (isinstance(self.max_calls, int) and self.max_calls > 0)):
+            raise DataError(f"{name}: max_calls is {self.max_calls!r}; it must be at least 1")
+        penalty = self.malformed_penalty
+        if not (isinstance(penalty, int | float) and 0 <= penalty < math.inf):
             raise DataError(
-                f"{name}: malformed_penalty is {self.malformed_penalty}; it is subtracted, so it "
-                "must be 0 or more"
+                f"{name}: malformed_penalty is {penalty!r}; it is subtracted, so it must be a "
+                "number of 0 or more"
             )
 
     # Hooks, beside those of TextEnv.
@@ -159,7 +155,7 @@ class ToolEnv(TextEnv):
         if self._tools is None:
             found: dict[str, Tool] = {}
             for each in (
-                *(made.bound(self) for made in _method_tools(type(self))),
+                *(made.bound(self) for made in method_tools(type(self))),
                 *(made for spec in self._specs for made in _tools_of(spec, type(self).__name__)),
             ):
                 if each.name in found:
@@ -184,8 +180,12 @@ class ToolEnv(TextEnv):
         return self._format.write([ParsedCall(name, arguments)], tools=self.tools)
 
     def pay(self, amount: float) -> None:
-        """Adds to the reward of this turn; for tools that earn or cost something."""
-        self._pay += amount
+        """Adds to the reward of this turn; for tools that earn or cost something.
+
+        Nothing is paid for a call whose time was up.
+        """
+        if not execution.is_left_behind():
+            self._pay += amount
 
     def system_text(self) -> str | None:
         """The system prompt, with the tools where they are described there."""
@@ -239,30 +239,39 @@ class ToolEnv(TextEnv):
         score = Score.wrong(f"no answer within {self.max_turns} turns", status="over_limit")
         return self._paid(Reply(messages=messages, truncated=True, score=score))
 
+    def _heard(self, action: Action) -> str:
+        self._is_text = isinstance(action, str)  # a message was read already
+        return super()._heard(action)
+
     def _parsed(self, action: str) -> Parsed:
         spoken: Mapping[str, Any] = self.messages[-1]
         problems = tuple(spoken.get("problems") or ())  # of the model's own parser
         if spoken.get("tool_calls"):  # an endpoint or that parser read them
             read = from_message(spoken)
             return read._replace(problems=(*problems, *read.problems))
-        if problems or self.call_format == "template":
+        if problems or (self.call_format == "template" and not self._is_text):
             return Parsed(action, (), problems)
         return self._format.parse(action, self.tools)
 
     async def _carry_out(self, parsed: Parsed) -> _Ended | None:
         for problem in parsed.problems[:MAX_CALLS_PER_TURN]:
-            self.counts["malformed"] += 1
-            self._pay -= self.malformed_penalty
             self.results_of_turn.append(ToolResult("", {}, f"Error: {problem}", is_error=True))
-        for call in parsed.calls[:MAX_CALLS_PER_TURN]:
+        self.counts["malformed"] += len(parsed.problems)
+        self._pay -= self.malformed_penalty * len(parsed.problems)
+        for place, call in enumerate(parsed.calls[:MAX_CALLS_PER_TURN], 1):
             result = await self._result(call)
             if isinstance(result, _Ended):
+                self.counts["over_budget"] += len(parsed.calls) - place
                 return result
             self.results_of_turn.append(result)
-        extra = len(parsed.calls) - MAX_CALLS_PER_TURN
-        if extra > 0:
-            self.counts["over_budget"] += extra
-            text = f"Error: {extra} more calls were left out; at most {MAX_CALLS_PER_TURN} a turn"
+        over = [
+            max(0, len(asked) - MAX_CALLS_PER_TURN) for asked in (parsed.problems, parsed.calls)
+        ]
+        self.counts["over_budget"] += over[1]
+        if any(over):
+            text = (
+                f"Error: {sum(over)} more were left out; at most {MAX_CALLS_PER_TURN} calls a turn"
+            )
             self.results_of_turn.append(ToolResult("", {}, text, is_error=True))
         return None
 
@@ -283,16 +292,16 @@ class ToolEnv(TextEnv):
             arguments = chosen.check(call.arguments)
             value = await execution.call(chosen, arguments, self.tool_timeout_s)
             if isinstance(value, Finish):
-                return _Ended(value.answer)
-            return ToolResult(call.name, call.arguments, _as_text(value), call_id=call.id)
+                return _Ended(as_text(value.answer))
+            return ToolResult(call.name, call.arguments, as_text(value), call_id=call.id)
         except (ToolFailure, SandboxError) as error:
             raise ToolFailure(f"tool {call.name}: {error}") from error
         except execution.ToolTimeout as error:
             return self._error(call, "timeouts", str(error))
         except ToolError as error:
             return self._error(call, "errors", str(error))
-        except (Exception, SystemExit) as error:  # whatever an author's tool raises
-            return self._error(call, "errors", f"{type(error).__name__}: {error}")
+        except Exception as error:  # of what checks the arguments or writes the result
+            return self._error(call, "errors", execution.told(error))
 
     def _error(self, call: ParsedCall, kind: str, text: str) -> ToolResult:
         self.counts[kind] += 1
@@ -324,7 +333,7 @@ class ToolEnv(TextEnv):
         if self.results == "user":
             return Message(role="user", content=content)
         message = Message(role="tool", content=content)
-        if result.name:
+        if result.name in self.tools:  # any other name is the policy's own text, of any length
             message["name"] = result.name
         if result.call_id:
             message["tool_call_id"] = result.call_id
@@ -338,29 +347,6 @@ class ToolEnv(TextEnv):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_tools": None, "_servers": ()}  # bound to the instance
-
-
-def cut(text: str, limit: int) -> str:
-    """A text of about ``limit`` characters: its head, a note of what is left out, its tail."""
-    if len(text) <= limit:
-        return text
-    head = (limit + 1) // 2
-    tail = limit - head
-    left_out = len(text) - limit
-    return f"{text[:head]}\n[... {left_out} characters left out ...]\n{text[len(text) - tail :]}"
-
-
-def _method_tools(cls: type) -> tuple[Tool, ...]:
-    """The marked methods of a class, those of its bases first, an override in its base's place."""
-    made: tuple[Tool, ...] | None = vars(cls).get("_made_tools")
-    if made is not None:
-        return made
-    found: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        found |= {name: value for name, value in vars(base).items() if is_marked(value)}
-    made = tuple(tool_of(getattr(cls, name)) for name in found if is_marked(getattr(cls, name)))
-    cls._made_tools = made  # type: ignore[attr-defined]  # a cache on the class itself
-    return made
 
 
 def _tools_of(spec: ToolSpec, owner: str) -> Sequence[Tool]:
@@ -381,14 +367,5 @@ def _server(each: Tool) -> Any:
 
 
 def _format(name: str) -> CallFormat:
-    """The format of a name. A model's own parser reads most of ``template``; its texts, hermes."""
+    """The format of a name. With ``template``, texts (of an expert, say) are read as hermes."""
     return call_format("hermes" if name == "template" else name)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return json.dumps(value, ensure_ascii=False, default=str)
-    except (ValueError, RecursionError) as error:
-        raise ToolError(f"the result cannot be written as JSON: {error}") from error

@@ -182,17 +182,24 @@ class McpServer:
         except Exception as error:
             if connection.closed:
                 raise _LostError("the connection was lost") from None
-            reason = f"{type(error).__name__}: {error!s:.200}"
-            raise ToolFailure(f"{self}: an answer that is not MCP ({reason})") from error
+            raise ToolFailure(f"{self}: an answer that is not MCP ({_line(error)})") from error
         return _answer(result)
 
     def _is_lost(self, connection: Connection, error: Any) -> bool:
         """Whether a call failed on the way, and not at the server's word."""
         from mcp_types import CONNECTION_CLOSED  # noqa: PLC0415 - an extra
 
-        if connection.closed or error.code == CONNECTION_CLOSED:
+        if connection.closed:
             return True
-        texts = ("Session terminated", "Server returned an error response", "server answered a")
+        if error.code == CONNECTION_CLOSED:  # which is also JSON-RPC's code for any server's error
+            return self.spec.address.url is not None or error.message == "Connection closed"
+        texts = (
+            "Session terminated",
+            "Server returned an error response",
+            "server answered a",
+            "Unexpected content type",
+            "Failed to parse",
+        )
         return self.spec.address.url is not None and error.message.startswith(texts)
 
     def keep(self, connection: Connection) -> bool:
@@ -307,8 +314,7 @@ def _listing(server: McpServer, owner: str) -> list[Listed]:
             raise
         except Exception as error:
             raise ConnectError(
-                f"it does not list its tools ({type(error).__name__}: {error!s:.200})"
-                + connection.said()
+                f"it does not list its tools ({_line(error)}){connection.said()}"
             ) from None
         finally:
             if not kept:
@@ -395,6 +401,10 @@ def _size(data: str) -> str:
     """The size of what base64 text holds."""
     count = len(data) * 3 // 4
     return f"{count} bytes" if count < 1000 else f"{count // 1000} kB"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _stop(opened: list[Connection]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from types import FunctionType
 from typing import Any, TypeVar, overload
 
 from rl_envs.tasks import DataError
@@ -99,7 +101,9 @@ class Tool:
         Raises:
             DataError: No types, no docstring, or a type without a schema.
         """
-        named = name or function.__name__
+        named = name or _name_of(function)
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise DataError(f"tool {named}: it yields; a tool returns its result")
         if inspect.iscoroutinefunction(function):
             inline = False
         summary, documented = _docstring(function, named)
@@ -134,16 +138,75 @@ def is_marked(value: Any) -> bool:
     return inspect.isfunction(value) and hasattr(value, _MARK)
 
 
-@lru_cache(maxsize=1024)
+def method_tools(cls: type) -> tuple[Tool, ...]:
+    """The marked methods of a class, those of its bases first, an override in its base's place.
+
+    An override without a mark has that of its base; one that is no method (None) is no tool.
+
+    Raises:
+        DataError: No tool can be made of one.
+    """
+    made: tuple[Tool, ...] | None = vars(cls).get("_made_tools")
+    if made is None:
+        marks: dict[str, dict[str, Any]] = {}
+        for base in reversed(cls.__mro__):
+            for name, value in vars(base).items():
+                options = _mark_of(value)
+                marks |= {name: options} if options is not None else {}
+        made = tuple(
+            _method_tool(cls, inspect.getattr_static(cls, name), name, options)
+            for name, options in marks.items()
+            if inspect.getattr_static(cls, name) is not None
+        )
+        cls._made_tools = made  # type: ignore[attr-defined]  # a cache on the class itself
+    return made
+
+
+def _mark_of(value: Any) -> dict[str, Any] | None:
+    """The options with which something in a class was marked, also below a decorator."""
+    if not isinstance(value, FunctionType | staticmethod | classmethod | property):
+        return None
+    inner = (value, getattr(value, "__func__", None), getattr(value, "fget", None))
+    return next((vars(e)[_MARK] for e in inner if _MARK in getattr(e, "__dict__", ())), None)
+
+
+def _method_tool(cls: type, value: Any, name: str, options: dict[str, Any]) -> Tool:
+    if not inspect.isfunction(value):
+        raise DataError(
+            f"tool {cls.__name__}.{name}: it is a {type(value).__name__}; @tool marks plain methods"
+        )
+    return tool_of(value) if is_marked(value) else Tool.of(value, **options)
+
+
 def tool_of(function: Callable[..., Any]) -> Tool:
     """The tool of a function, decorated or not; made once.
 
     Raises:
         DataError: No tool can be made of it.
     """
-    if not callable(function):
-        raise DataError(f"tools: {function!r} is no function")
+    if not callable(function) or inspect.isclass(function):
+        raise DataError(f"tools: {function!r:.200} is no function")
+    if inspect.isfunction(function):
+        return _made_once(function)
+    return Tool.of(function, **getattr(function, _MARK, {}))  # its owner is not kept alive here
+
+
+@lru_cache(maxsize=1024)
+def _made_once(function: Callable[..., Any]) -> Tool:
     return Tool.of(function, **getattr(function, _MARK, {}))
+
+
+def _name_of(function: Any) -> str:
+    if isinstance(function, functools.partial):
+        return _name_of(function.func)
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _typed(function: Any) -> Any:
+    """Where the docstring and the types of something callable stand."""
+    if isinstance(function, functools.partial):
+        return _typed(function.func)
+    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _docstring(function: Callable[..., Any], name: str) -> tuple[str, dict[str, str]]:
@@ -151,7 +214,7 @@ def _docstring(function: Callable[..., Any], name: str) -> tuple[str, dict[str, 
     import docstring_parser  # noqa: PLC0415 - only environments with tools need it
 
     parsed = docstring_parser.parse(
-        inspect.getdoc(function) or "", style=docstring_parser.DocstringStyle.GOOGLE
+        inspect.getdoc(_typed(function)) or "", style=docstring_parser.DocstringStyle.GOOGLE
     )
     parts = [p for p in (parsed.short_description, parsed.long_description) if p]
     if not parts:
@@ -169,9 +232,11 @@ def _fields(
     if parameters and parameters[0].name == "self":
         parameters = parameters[1:]
     try:
-        types = typing.get_type_hints(function, include_extras=True)
+        types = typing.get_type_hints(_typed(function), include_extras=True)
     except Exception as error:
-        raise DataError(f"tool {name}: its types cannot be read: {error}") from error
+        raise DataError(
+            f"tool {name}: its types cannot be read: {error}; types are looked up in its module"
+        ) from error
     fields: dict[str, tuple[Any, Any, str]] = {}
     for parameter in parameters:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -187,7 +252,7 @@ def _fields(
         described = documented.get(parameter.name, "")
         fields[parameter.name] = (types[parameter.name], default, described)
     unknown = sorted(set(documented) - set(fields))
-    if unknown:
+    if unknown and not isinstance(function, functools.partial):
         raise DataError(f"tool {name}: its docstring describes {unknown[0]!r}, no such parameter")
     return fields
 

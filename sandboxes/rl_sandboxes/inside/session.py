@@ -6,6 +6,7 @@ The supervisor reads the host's requests itself and answers them one by one.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import select
 import signal
@@ -21,6 +22,7 @@ _KEEP_SHELL = "printf 'cd %q\\n' \"$PWD\"; declare -f; alias -p; shopt -p; set +
 _KEEP_SHELL_BYTES = 4 << 20
 _POLITE_S, _FIRM_S = 0.3, 0.7
 _FIRST_IDLE_S, _IDLE_S = 0.02, 0.25
+_OF_A_TREE, _OF_AN_ENTRY = 6, 4 << 10  # bytes for each byte and entry that is read: ours
 MAX_SNAPSHOTS = 8
 MAX_STARTED = 64
 
@@ -66,9 +68,9 @@ class Session:
         self._set_group_limits()
         self.shell = self._new_shell()
 
-    def _set_group_limits(self) -> None:
+    def _set_group_limits(self, extra: int = 0) -> None:
         if self.box.rules.cgroups:
-            self.box.rules.cgroups.begin(self.limits, extra=2 * self.kept_bytes)
+            self.box.rules.cgroups.begin(self.limits, extra=2 * self.kept_bytes + extra)
 
     def _new_shell(self) -> Shell:
         shell = Shell(self.box, self.limits, self.kind)
@@ -190,7 +192,12 @@ class Session:
         if not self.box.end_all():
             return {"failed": "some of its processes would not end"}
         self._serve_started()
-        return tree.read_tree(self.box.rules.work, max_entries, max_bytes)
+        self._set_group_limits(extra=_OF_A_TREE * max_bytes + max_entries * _OF_AN_ENTRY)
+        try:
+            return tree.read_tree(self.box.rules.work, max_entries, max_bytes)
+        finally:
+            with contextlib.suppress(OSError):  # files may hold more than the limit: it stays
+                self._set_group_limits()
 
     # Snapshots.
 

@@ -64,7 +64,10 @@ def served(env, name="test", token=None, **options):
 
 @contextlib.contextmanager
 def scripted(answer, schema=None):
-    """The address of a server whose WebSocket sends ``await answer(message)`` for each message."""
+    """The address of a server whose WebSocket sends ``await answer(message)`` for each message.
+
+    A list is several messages, None is none.
+    """
     from websockets.asyncio.server import serve
     from websockets.datastructures import Headers
     from websockets.http11 import Response
@@ -81,8 +84,9 @@ def scripted(answer, schema=None):
     async def talk(socket):
         async for raw in socket:
             told = await answer(json.loads(raw))
-            if told is not None:
-                await socket.send(told if isinstance(told, str) else json.dumps(told))
+            for each in told if isinstance(told, list) else [told]:
+                if each is not None:
+                    await socket.send(each if isinstance(each, str) else json.dumps(each))
 
     async def start():
         return await serve(talk, "127.0.0.1", 0, process_request=http)

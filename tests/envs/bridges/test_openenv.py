@@ -1,5 +1,6 @@
 import asyncio
 import json
+from typing import ClassVar
 
 import httpx
 import numpy as np
@@ -275,3 +276,86 @@ def test_an_unreadable_answer_is_the_servers_failure(script, told):
 
     with script(answer) as url, pytest.raises(ToolFailure, match="answered"):
         made(url).reset(seed=0)
+
+
+def seen(**more):
+    told = {"observation": {"text": "hi"}, "reward": None, "done": False, **more}
+    return {"type": "observation", "data": told}
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (seen(reward="1.0", done=True), "the reward '1.0', which is no number"),
+        (seen(reward=float("nan"), done=True), "the reward nan"),
+        (seen(reward=10**400), "which is no number"),
+        (seen(reward=1.0, done="false"), "done='false'"),
+        ({"type": "state", "data": {"step_count": 3}}, "'state', not an observation"),
+        ("[" * 100_000, "answered no JSON"),
+    ],
+)
+def test_a_verdict_that_is_none_is_never_a_reward(script, told, message):
+    async def answer(heard):
+        return seen() if heard["type"] == "reset" else told
+
+    with script(answer) as url:
+        env = made(url, field="text")
+        env.reset(seed=0)
+        with pytest.raises(ToolFailure, match=message):
+            env.step("x")
+        env.close()
+
+
+def test_an_answer_nobody_asked_for_is_not_that_to_the_next_question(script):
+    async def answer(heard):
+        first = json.dumps(seen())
+        return first if heard["type"] == "reset" else [first, json.dumps(seen(reward=1.0))]
+
+    with script(answer) as url:
+        env = made(url, field="text")
+        env.reset(seed=0)
+        assert env.step("x")[1] == 0.0
+        with pytest.raises(ToolFailure, match="what it was not asked"):
+            env.step("y")
+        env.close()
+
+
+class Box(TextEnv):
+    """Waits for ever, pays what is no number, or ends the program; counts what is closed."""
+
+    max_turns = 9
+    tasks = (Task("a", "first"),)
+    closed: ClassVar[list[str]] = []
+
+    async def respond(self, action):
+        if action == "hang":
+            await asyncio.sleep(1000)
+        if action == "exit":
+            raise SystemExit(3)
+        return Reply([{"role": "user", "content": "x"}], reward=float("nan"))
+
+    def close(self):
+        self.closed.append("closed")
+
+
+def test_who_leaves_in_the_middle_of_a_step_leaves_nothing(serving):
+    Box.closed.clear()
+    with serving(Box(), max_sessions=1) as url:
+        with connect(socket_url(url)) as socket:
+            ask(socket, "reset", seed=0)
+            socket.send(json.dumps({"type": "step", "data": {"text": "hang"}}))
+            socket.close_socket()
+        env = made(url, connect_timeout_s=10.0)  # there is room again long before a step times out
+        env.reset(seed=0)
+        assert Box.closed == ["closed"]
+        env.close()
+
+
+def test_what_a_session_cannot_answer_does_not_end_it(serving):
+    with serving(Box()) as url, connect(socket_url(url)) as socket:
+        for text, message in (("pay", "the reward is nan"), ("exit", "SystemExit: 3")):
+            ask(socket, "reset", seed=0)
+            assert message in ask(socket, "step", text=text)["data"]["message"]
+        socket.send(b"\x00")
+        assert json.loads(socket.recv())["data"]["code"] == "INVALID_JSON"
+        assert ask(socket, "reset", seed=0)["type"] == "observation"

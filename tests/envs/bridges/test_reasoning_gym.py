@@ -98,12 +98,65 @@ def test_known_bad_tasks_are_compared():
             ["().__class__", "eval(1)", "exp(1, 2)", "((9**30)**30)**30", "'a'*9"],
         ),
         ("coin_flip", ["1/2", "0.5"], ["1e999999999", "1/2/3"]),
-        ("decimal_arithmetic", ["1e5"], ["1e999999999"]),
+        ("simple_integration", ["sqrt(" + "9" * 60 + ")"], ["sqrt(" + "9" * 1300 + ")"]),
+        ("countdown", ["-100 + (37*(61 - 8) + 10)/9", "(-3+4)*2"], ["3*-4", "--3"]),
+        ("complex_arithmetic", ["3 - 2i", "-i"], ["nan", "1+nani", "2 + Infi"]),
+        ("decimal_arithmetic", ["1e5"], ["1e999999999", "nan", "-Infinity"]),
     ],
 )
 def test_scorers_that_evaluate_get_only_what_is_harmless(task, fit, unfit):
     assert [scores.refusal(task, answer) for answer in fit] == [None] * len(fit)
     assert all(scores.refusal(task, answer) for answer in unfit)
+
+
+@pytest.mark.parametrize(
+    ("task", "about", "right", "wrong"),
+    [
+        (
+            "puzzle24",
+            {"numbers": [2, 3, 6, 6]},
+            ["6*(3+2)-6", "-6 + 6*(2+3)"],
+            ["8+8+4+4", "6*(3+2)-6/1", "6*6-2*3-5", "3*6+6-2/3"],
+        ),
+        ("word_sorting", {"sorted_words": ["a", "b"]}, ["a, b", "a,b"], ["a, b, a", "a, b, c, d"]),
+    ],
+)
+def test_what_generous_scorers_miss_is_looked_at(task, about, right, wrong):
+    entry = {"answer": "?", "metadata": about}
+
+    def paid(answer):
+        scorer = Scorer(lambda text, entry: float(text == answer))
+        return scores.judged(scorer, task, answer, entry, strict=True).value
+
+    assert [paid(answer) for answer in right] == [1.0] * len(right)
+    assert [paid(answer) for answer in wrong] == [0.0] * len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("integrand", "right", "wrong"),
+    [
+        ("3*x**2", ["x**3", "x**3 + C", "x*x*x - 7", "x**4/x"], ["3*x**2", "x**3 + x", "x**3/y"]),
+        (
+            "2*sin(x)*cos(x)",
+            ["sin(x)**2 + C", "-cos(x)**2", "-cos(2*x)/2"],
+            ["sin(x)", "tan(tan(tan(tan(tan(tan(x))))))", "1/0", "x**x", "exp(99999*x)", ""],
+        ),
+        ("E**x + 1/x", ["exp(x) + log(x)", "E**x + ln(3*x)"], ["exp(x) + log(x)**2"]),
+        ("2**x*log(2)", ["2**x + pi"], ["x*2**x"]),
+    ],
+)
+def test_antiderivatives_are_judged_by_numbers(integrand, right, wrong):
+    entry = {"answer": "?", "metadata": {"integrand": integrand, "variable": "x"}}
+
+    def never(answer, entry):
+        raise AssertionError("sympy may take minutes")
+
+    def paid(answer):
+        score = scores.judged(Scorer(never), "simple_integration", answer, entry, strict=True)
+        return score.value
+
+    assert [paid(answer) for answer in right] == [1.0] * len(right)
+    assert [paid(answer) for answer in wrong] == [0.0] * len(wrong)
 
 
 @given(st.text(), st.sampled_from(sorted(scores.GATES)))
@@ -161,6 +214,11 @@ def test_its_tasks_are_environments(real, task):
     for split in ("train", "test"):
         tasks = rl_envs.make(ID, task=task, split=split).tasks
         assert tasks[7] == rl_envs.make(ID, task=task, split=split).tasks[7]
+
+
+def test_no_reference_is_an_integral_that_sympy_left_alone(real):
+    tasks = rl_envs.make(ID, task="intermediate_integration").tasks
+    assert not [tasks[i].answer for i in range(60) if "Integral" in tasks[i].answer]
 
 
 def test_splits_share_nothing_and_seeds_differ(real):

@@ -78,6 +78,14 @@ def test_a_random_opponent_makes_valid_moves(real):
     assert not any("Invalid" in told[4]["score"].reason for told in ends if told[1] > 0)
 
 
+def test_nobody_puts_moves_into_a_random_opponents_mouth(real):
+    def answers(words):
+        env = rl_envs.make(ID, game="ConnectFour-v0", player=0)
+        return [play(env, [words], seed=seed)[-1][0] for seed in range(8)]
+
+    assert answers("[col 0]") == answers("I fear neither [col 6] nor [col 5]. [col 0]")
+
+
 def test_same_seed_same_game_whatever_happens_outside(real):
     moves = [f"[{n}]" for n in (4, 0, 8, 2, 6, 1, 3, 5, 7)]
     env = rl_envs.make(ID, game="TicTacToe-v0")

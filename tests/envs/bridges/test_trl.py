@@ -8,6 +8,7 @@ import rl_envs
 from rl_envs import DataError
 from rl_envs.bridges.trl import environment_factory, last_text
 from rl_envs.tools import ToolEnv, ToolFailure, tool
+from rl_sandboxes import SandboxError
 
 
 class Store(ToolEnv):
@@ -64,11 +65,54 @@ def test_errors_are_told_and_our_failures_are_no_reward(factory):
         episode.put(box=-1)
     with pytest.raises(RuntimeError, match="box"):
         episode.put(box="two")
-    with pytest.raises(RuntimeError, match="out of order"):
+    with (
+        pytest.warns(RuntimeWarning, match="given up: ToolFailure: tool put: the store is closed"),
+        pytest.raises(RuntimeError, match="out of order"),
+    ):
         episode.put(box=9)
     assert factory.reward(completions=[said("box 2")], environments=[episode]) == [None]
     episode.reset(task_index=0)
     assert factory.reward(completions=[said("box 2")], environments=[episode]) == [1.0]
+
+
+class Broken(Store):
+    """Breaks where ``where`` says."""
+
+    where = ""
+
+    async def begin(self, task):
+        if self.where == "begin":
+            raise SandboxError("no sandbox")
+
+    async def finished(self, answer):
+        if self.where == "finished":
+            raise OSError("no judge")
+        return await super().finished(answer)
+
+
+CALL = '<tool_call>\n{"name": "put", "arguments": {"box": 9}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("where", "answer"), [("begin", "box 2"), ("finished", "box 2"), ("", CALL)]
+)
+def test_whatever_breaks_is_no_reward_and_no_end_of_training(where, answer, monkeypatch):
+    rl_envs.register("test/Broken-v0", Broken)
+    factory = environment_factory("test/Broken-v0")
+    monkeypatch.setattr(Broken, "where", where)
+    episode = factory()
+    with pytest.warns(RuntimeWarning, match="an episode was given up"):
+        episode.reset(task_index=0)
+        assert factory.reward(completions=[said(answer)], environments=[episode]) == [None]
+    monkeypatch.setattr(Broken, "where", "")
+    episode.reset(task_index=0)
+    assert factory.reward(completions=[said("box 2")], environments=[episode]) == [1.0]
+
+
+def test_a_batch_holds_more_boxes_than_our_own_rollouts():
+    factory = environment_factory("text/PythonTool-v0")
+    assert factory()._env.max_sessions > 1000  # all are held until the batch is judged
+    assert environment_factory("text/PythonTool-v0", max_sessions=3)()._env.max_sessions == 3
 
 
 def test_trl_makes_our_schema_again(factory):

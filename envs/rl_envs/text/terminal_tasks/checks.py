@@ -74,8 +74,8 @@ def _made(item: Item, entry: Entry | None) -> bool:
 
 
 def _is_text(item: Item, data: bytes) -> bool:
-    """The end of the last line may be missing, or be there twice."""
-    return data.rstrip(b"\n") == item["text"].encode().rstrip(b"\n")
+    """The end of the last line may be missing, or be there twice; CSV writers end lines in CRLF."""
+    return data.replace(b"\r\n", b"\n").rstrip(b"\n") == item["text"].encode().rstrip(b"\n")
 
 
 def _is_json(item: Item, data: bytes) -> bool:

@@ -173,6 +173,10 @@ def cleanup(rng: Random, difficulty: int) -> Chore:
             )  # fmt: skip
         empty = [f"{name}_d" for name in words(rng, 3)]
         start |= {path: folder() for path in empty}
+        above = {path[:n] for path in start for n, letter in enumerate(path) if letter == "/"}
+        for place in sorted(above):  # those that become empty
+            if not any(path.startswith(f"{place}/") for path in goal):
+                start[place] = folder()
         return Chore(
             "Delete all empty files here and in the folders below, then every folder that is empty "
             "or has become empty.",

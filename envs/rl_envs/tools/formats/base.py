@@ -118,9 +118,8 @@ class Notation:
             return Parsed("", (), (f"calls of over {MAX_CHARACTERS:,} characters are not read",))
         found = self._read(text, tools)
         if len(found.calls) + len(found.problems) > MAX_CALLS:
-            return Parsed(
-                found.text, (), (f"over {MAX_CALLS} calls at once; none was carried out",)
-            )
+            reason = f"over {MAX_CALLS} calls at once; none was carried out"
+            return Parsed(found.text, (), (reason, *found.problems))
         if not found.calls and not found.problems:
             return self._elsewhere(text, tools)
         return found

@@ -70,7 +70,8 @@ class Xml(Notation):
         return Parsed(words.strip(), tuple(calls), tuple(problems))
 
     def _arguments(self, text: str, position: int, tool: Any) -> tuple[dict[str, Any], int]:
-        known = properties(tool.schema) if tool is not None else {}
+        schema = tool.schema if tool is not None else {}
+        known = properties(schema)
         arguments: dict[str, Any] = {}
         position = skip(text, position)
         while match := _PARAMETER.match(text, position):
@@ -80,7 +81,7 @@ class Xml(Notation):
             if match[1] in arguments:
                 raise NotationError(f"parameter {match[1][:40]!r} is given twice")
             value = text[match.end() : end].removeprefix("\n").removesuffix("\n")
-            arguments[match[1]] = typed(value, known.get(match[1]), match[1])
+            arguments[match[1]] = typed(value, known.get(match[1]), match[1], schema)
             position = skip(text, end + len("</parameter>"))
         if not text.startswith("</function>", position):
             raise NotationError("<function=...> is not followed by parameters and </function>")
@@ -180,7 +181,7 @@ class Tag(Notation):
             _sole_parameter(name, tool.schema)
 
 
-def typed(text: str, schema: Any, name: str) -> Any:
+def typed(text: str, schema: Any, name: str, root: Mapping[str, Any]) -> Any:
     """The value that a text stands for: itself where the schema wants text, else JSON.
 
     Without a type in the schema it is JSON where it can be, and text otherwise.
@@ -188,7 +189,7 @@ def typed(text: str, schema: Any, name: str) -> Any:
     Raises:
         NotationError: The schema wants no text and this is no JSON.
     """
-    kinds = _kinds(schema)
+    kinds = _kinds(schema, root.get("$defs"))
     if kinds == {"string"}:
         return _broken_or(text)
     bare = text.strip()
@@ -209,20 +210,22 @@ def typed(text: str, schema: Any, name: str) -> Any:
     return text if "string" in kinds else value
 
 
-def _kinds(schema: Any, depth: int = 0) -> set[str]:
+def _kinds(schema: Any, named: Any, depth: int = 0) -> set[str]:
     """The JSON types that a schema allows; empty where it does not tell."""
     if not isinstance(schema, Mapping) or depth > 4:
         return set()
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and isinstance(named, Mapping):  # an Enum, say
+        return _kinds(named.get(reference.removeprefix("#/$defs/")), named, depth + 1)
     stated = schema.get("type")
-    if isinstance(stated, str):
-        return {stated}
-    if isinstance(stated, list):
+    if isinstance(stated, str | list):
+        stated = [stated] if isinstance(stated, str) else stated
         return {kind for kind in stated if isinstance(kind, str)}
     if isinstance(schema.get("enum"), list):
         return {json_type(value) for value in schema["enum"]}
     for key in ("anyOf", "oneOf"):
         if isinstance(schema.get(key), list):
-            parts = [_kinds(part, depth + 1) for part in schema[key]]
+            parts = [_kinds(part, named, depth + 1) for part in schema[key]]
             return set().union(*parts) if all(parts) else set()
     return set()
 
@@ -250,7 +253,7 @@ def _sole_call(text: str, tools: Tools) -> ParsedCall:
     if len(known) != 1:
         raise NotationError(f"{name} does not take one argument")
     parameter, schema = next(iter(known.items()))
-    return ParsedCall(name, {parameter: typed(text, schema, parameter)})
+    return ParsedCall(name, {parameter: typed(text, schema, parameter, tool.schema)})
 
 
 def _sole_parameter(name: str, schema: Mapping[str, Any]) -> str:
