@@ -74,8 +74,8 @@ def _tree(text: str) -> ast.AST:
 
 def _dual(node: ast.AST, variable: str, point: float) -> _Dual:
     match node:
-        case ast.Constant(value=int() | float() as value):
-            return complex(value), 0j
+        case ast.Constant(value=int() | float() as number):
+            return complex(number), 0j
         case ast.Name(id=name):
             if name == variable:
                 return complex(point), 1 + 0j
