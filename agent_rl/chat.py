@@ -11,13 +11,13 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Hashable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from agent_rl import responses, thinking
 from agent_rl.chat_template import RESULTS_AS_USER, ChatTemplate, Tools, mended
-from agent_rl.encoding import Encoder
+from agent_rl.encoding import Encoder, decoder
 from agent_rl.errors import UserError
 from agent_rl.plain_texts import PlainTexts
 from agent_rl.responses import ParsedMessage
@@ -74,9 +74,12 @@ class Chat:
             raise UserError(f"history is {history!r}; it must be 'append' or 'template'")
         self.tokenizer = tokenizer
         self._encode = Encoder(tokenizer)
+        self._decode = decoder(tokenizer)
         self.history: History = history
         self.template = ChatTemplate(tokenizer)
-        self._plain = PlainTexts(self.template)
+        source = str(tokenizer.chat_template)
+        self._opening = PlainTexts(self.template.render, source)
+        self._after = PlainTexts(partial(self.template.after, generation_prompt=True), source)
         self._alone = self.encode(self.template.alone)
         ids = {name: i for i, name in self.template.names.items()}
         ends = [ids[name] for name in (self.template.end, self.template.call_end) if name]
@@ -110,7 +113,9 @@ class Chat:
         ids = self._prompts.get(key)
         if ids is None:
             self._check(messages, tools)
-            ids = tuple(self.encode(self.template.render(messages, tools)))
+            ids = tuple(
+                self.encode(self._opening(messages, tools, self._tools_key(tools) if tools else ""))
+            )
             self._prompts.put(key, ids, len(ids))
         return list(ids)
 
@@ -222,11 +227,7 @@ class Chat:
         kept = list(ids)
         while kept and kept[-1] in self.end_ids:
             kept.pop()
-        return str(
-            self.tokenizer.decode(
-                kept, skip_special_tokens=not special_tokens, clean_up_tokenization_spaces=False
-            )
-        )
+        return self._decode(kept, not special_tokens)
 
     def parse(
         self, completion: Sequence[int] | str, *, tools: Tools | None = None, prompt: str = ""
@@ -256,7 +257,7 @@ class Chat:
         key = self._key(messages, tools)
         found = self._suffixes.get(key)
         if found is None:
-            text = self._plain.after(messages, tools, self._tools_key(tools) if tools else "")
+            text = self._after(messages, tools, self._tools_key(tools) if tools else "")
             ids = tuple(self.encode(text))
             found = (ids, self.n_closing(ids))
             self._suffixes.put(key, found, len(ids))

@@ -8,6 +8,7 @@ special tokens has the same ids wherever it stands between them.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -91,3 +92,23 @@ def _backend(tokenizer: Any) -> Any:
     probe = f" a\n {tokenizer.eos_token or ''}\n b"
     own = tokenizer.encode(probe, add_special_tokens=False)
     return fast if fast.encode(probe, add_special_tokens=False).ids == own else None
+
+
+def decoder(tokenizer: Any) -> Callable[[list[int], bool], str]:
+    """``decode(ids, skip_special_tokens)``: as the tokenizer does it, spaces left as they are.
+
+    One that adds nothing of its own to its backend is asked without the detour.
+    """
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - loaded with any tokenizer
+
+    own = type(tokenizer)
+    plain = isinstance(tokenizer, PreTrainedTokenizerFast) and all(
+        getattr(own, name) is getattr(PreTrainedTokenizerFast, name)
+        for name in ("decode", "_decode")
+    )
+    if plain:
+        backend: Any = tokenizer.backend_tokenizer
+        return lambda ids, skip: str(backend.decode(ids, skip_special_tokens=skip))
+    return lambda ids, skip: str(
+        tokenizer.decode(ids, skip_special_tokens=skip, clean_up_tokenization_spaces=False)
+    )

@@ -2,18 +2,20 @@
 
 A plain text is printable ASCII without marks that templates look for. A template that writes one
 such text verbatim, whatever it is, writes the next one so too. That is tried, and where it does
-not hold, or a text is not plain, the template itself is asked.
+not hold, or a text is not plain, the template itself is asked. A system message need not be plain:
+it belongs to what stands around the others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
-from agent_rl.chat_template import PROBES, ChatTemplate, Tools
+from agent_rl.chat_template import PROBES, Tools
 from agent_rl.errors import UserError
 from rl_envs.types import Message
 
+Render = Callable[[Sequence[Message], Tools | None], str]
 LEARN_AFTER = 3  # times that the same roles and names were met
 MOST_KINDS = 64  # of roles and names; what a model makes up must not fill the memory
 LONG = "long " * 1000 + "text"
@@ -24,34 +26,36 @@ _CONSTANT = re.compile(r"'([^'\\\n]{1,80})'|\"([^\"\\\n]{1,80})\"")
 
 
 class PlainTexts:
-    """The same as ``ChatTemplate.after`` with a generation prompt, sooner.
+    """The same as a function that renders messages by a template, sooner.
 
     Args:
-        template: The template.
+        render: ``render(messages, tools)``, such as ``ChatTemplate.render``.
+        source: The template's text.
     """
 
-    def __init__(self, template: ChatTemplate) -> None:
-        self._template = template
+    def __init__(self, render: Render, source: str) -> None:
+        self._render = render
+        self._source = source
         self._met: dict[Hashable, int] = {}
         self._learnt: dict[Hashable, tuple[str, ...] | None] = {}
 
-    def after(self, messages: Sequence[Message], tools: Tools | None, tools_key: str) -> str:
-        """What the template writes after an assistant's text when these messages follow it.
+    def __call__(self, messages: Sequence[Message], tools: Tools | None, tools_key: str) -> str:
+        """What the template writes for these messages.
 
         Raises:
             UserError: It refuses the messages.
         """
         kind = (tools_key, *(_kind(m) for m in messages))
         if not messages or None in kind:
-            return self._template.after(messages, tools, generation_prompt=True)
+            return self._render(messages, tools)
         if kind not in self._learnt:
-            text = self._template.after(messages, tools, generation_prompt=True)
+            text = self._render(messages, tools)
             self._meet(kind, messages, tools)
             return text
         around = self._learnt[kind]
         if around is None:
-            return self._template.after(messages, tools, generation_prompt=True)
-        return _filled(around, [m["content"] for m in messages])
+            return self._render(messages, tools)
+        return _filled(around, [m["content"] for m in messages if m["role"] != "system"])
 
     def _meet(self, kind: Hashable, messages: Sequence[Message], tools: Tools | None) -> None:
         if len(self._met) >= MOST_KINDS and kind not in self._met:
@@ -64,12 +68,14 @@ class PlainTexts:
         """The texts around the contents; None where they depend on the contents."""
 
         def written(contents: Sequence[str]) -> str:
+            left = iter(contents)
             told: list[Message] = [
-                {**m, "content": content} for m, content in zip(messages, contents, strict=True)
+                m if m["role"] == "system" else {**m, "content": next(left)} for m in messages
             ]
-            return self._template.after(told, tools, generation_prompt=True)
+            return self._render(told, tools)
 
-        marks = [f"{PROBES[0]}{n}" for n in range(len(messages))]
+        varied = sum(m["role"] != "system" for m in messages)
+        marks = [f"{PROBES[0]}{n}" for n in range(varied)]
         try:
             rest = written(marks)
             around = []
@@ -80,7 +86,7 @@ class PlainTexts:
                 around.append(before)
             pieces = (*around, rest)
             for probe in self._probes():
-                contents = [probe] * len(messages)
+                contents = [probe] * varied
                 if written(contents) != _filled(pieces, contents):
                     return None
         except UserError:
@@ -89,8 +95,7 @@ class PlainTexts:
 
     def _probes(self) -> list[str]:
         """Of all characters and sizes, and whatever plain words the template could look for."""
-        source = str(self._template.tokenizer.chat_template)
-        words = {a or b for a, b in _CONSTANT.findall(source)}
+        words = {a or b for a, b in _CONSTANT.findall(self._source)}
         plain = sorted(w for w in (word.strip() for word in words) if _is_plain(w))
         forms = ("{}", "{} and more", "so {}", "so {} and more")
         tried = ("7", "a", LONG, _EVERY, f"{_EVERY}  {_EVERY}", *_SIZES)
@@ -98,8 +103,13 @@ class PlainTexts:
 
 
 def _kind(message: Message) -> Hashable:
-    """Role and name, where that is all that there is beside a plain content; else None."""
+    """Role and name, where that is all that there is beside a plain content; else None.
+
+    A system message is told apart by its content as well.
+    """
     content = message["content"]
+    if message["role"] == "system":
+        return ("system", content) if len(message) == 2 else None
     if not isinstance(content, str) or not _is_plain(content):
         return None
     if len(message) == 2:

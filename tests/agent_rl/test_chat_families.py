@@ -454,3 +454,14 @@ def test_a_template_that_looks_into_plain_texts_is_always_asked():
     for text in ("one", "two", "three", "four", "once again", "five"):
         context = chat.next_prompt_ids([], [5], [user(text)])
         assert ("(again)" in chat.tokenizer.decode(context)) is ("again" in text)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_openings_are_written_as_the_template_writes_them(name):
+    chat = make_chat(name)
+    for number in range(8):  # from the third on the template is not asked
+        for system in ([], [{"role": "system", "content": 'Call {"a": <b>} for me.'}]):
+            for said in (f"What is {number}?", f"x{number}", " spaced ", "a\n\nb", "<think>no"):
+                few = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "2"}]
+                asked = [*system, *few, {"role": "user", "content": said}]
+                assert chat.prompt_ids(asked) == chat.encode(chat.template.render(asked))

@@ -7,7 +7,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from agent_rl import encoding
-from agent_rl.encoding import Encoder
+from agent_rl.encoding import Encoder, decoder
 
 SPECIAL = ["<s>", "<|end|>", "<|end|>\n", "<tight>"]
 WORDS = ["the", " the", "▁the", "a", " ", "\n", "é", "<", "end", "|>", "<|end", "tool", "<plain>"]
@@ -115,3 +115,25 @@ class Prepares(PreTrainedTokenizerFast):
 def test_a_tokenizer_that_prepares_its_texts_is_asked_itself():
     tokenizer = Prepares(tokenizer_object=bytes_tokenizer(), eos_token="<s>")
     assert Encoder(tokenizer)("the cat") == tokenizer.encode("the cat", add_special_tokens=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data(), skip=st.booleans())
+def test_the_text_of_ids_is_the_tokenizers_own(kind, data, skip):
+    tokenizer = TOKENIZERS[kind]
+    ids = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=30))
+    own = tokenizer.decode(ids, skip_special_tokens=skip, clean_up_tokenization_spaces=False)
+    assert decoder(tokenizer)(ids, skip) == own
+
+
+def test_a_tokenizer_that_decodes_in_its_own_way_is_asked():
+    class Loud(PreTrainedTokenizerFast):
+        def _decode(self, *args, **options):
+            return super()._decode(*args, **options).upper()
+
+    loud = Loud(tokenizer_object=bytes_tokenizer(), eos_token="<s>")
+    ids = loud.encode("the", add_special_tokens=False)
+    assert decoder(loud)(ids, True).strip() == "THE"
+
+
+TOKENIZERS = {kind: wrapped(make()) for kind, make in KINDS.items()}
