@@ -13,9 +13,10 @@ import json
 from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 from agent_rl import responses, thinking
+from agent_rl.cache import Cache
 from agent_rl.chat_template import RESULTS_AS_USER, ChatTemplate, Tools, mended
 from agent_rl.encoding import Encoder, decoder
 from agent_rl.errors import UserError
@@ -26,7 +27,10 @@ from rl_envs.types import Message
 CACHED_IDS = 500_000  # of prompts, and again of what follows an action
 
 History = Literal["append", "template"]
-Value = TypeVar("Value")
+
+
+class NoChatTemplate(UserError):  # noqa: N818 - a finding
+    """A tokenizer has none, and none was given."""
 
 
 class Chat:
@@ -61,7 +65,7 @@ class Chat:
         if template is not None:
             tokenizer.chat_template = _read(template)
         if not tokenizer.chat_template:
-            raise UserError(
+            raise NoChatTemplate(
                 f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template; "
                 "give one with model.chat_template=FILE.jinja"
             )
@@ -85,8 +89,8 @@ class Chat:
         ends = [ids[name] for name in (self.template.end, self.template.call_end) if name]
         self.end_id: int = ids.get(self.template.end or "", tokenizer.eos_token_id)
         self.end_ids = frozenset({tokenizer.eos_token_id, self.end_id, *ends, *end_ids})
-        self._prompts: _Cache[tuple[int, ...]] = _Cache(CACHED_IDS)
-        self._suffixes: _Cache[tuple[tuple[int, ...], int]] = _Cache(CACHED_IDS)
+        self._prompts: Cache[tuple[int, ...]] = Cache(CACHED_IDS)
+        self._suffixes: Cache[tuple[tuple[int, ...], int]] = Cache(CACHED_IDS)
         self._tool_keys: dict[int, tuple[Tools, str]] = {}
 
     @cached_property
@@ -295,33 +299,6 @@ class Chat:
             found = (copy.deepcopy(tools), json.dumps(list(tools), default=str))
             self._tool_keys[id(tools)] = found
         return found[1]
-
-
-class _Cache(Generic[Value]):
-    """The newest entries, up to a total weight."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._weight = limit, 0
-        self._entries: dict[Hashable, tuple[Value, int]] = {}
-
-    def get(self, key: Hashable) -> Value | None:
-        try:
-            found = self._entries.get(key) if key is not None else None
-        except TypeError:  # a message that holds lists
-            return None
-        return found[0] if found is not None else None
-
-    def put(self, key: Hashable, value: Value, weight: int) -> None:
-        try:
-            hash(key)
-        except TypeError:
-            return
-        if key is None or key in self._entries or weight > self._limit:
-            return
-        self._entries[key] = (value, weight + 1)
-        self._weight += weight + 1
-        while self._weight > self._limit:
-            self._weight -= self._entries.pop(next(iter(self._entries)))[1]
 
 
 def _read(template: str) -> str:

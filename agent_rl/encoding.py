@@ -12,6 +12,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+from agent_rl.cache import Cache
+
 LONG = 100  # characters of a text between two special tokens that is worth remembering
 REMEMBERED = 4_000_000  # characters in all
 
@@ -28,8 +30,7 @@ class Encoder:
         self._tokenizer = tokenizer
         self._backend: Any = _backend(tokenizer)
         self._anchors: dict[str, int] = {}
-        self._known: dict[tuple[str, str, str], tuple[int, ...]] = {}
-        self._remembered = 0
+        self._known: Cache[tuple[int, ...]] = Cache(REMEMBERED)
         if self._backend is None:
             return
         added = tokenizer.added_tokens_decoder
@@ -71,12 +72,7 @@ class Encoder:
             if (ids[0], ids[-1]) != (self._anchors[left], self._anchors[right]):
                 return None
             found = tuple(ids[1:-1])
-            self._known[key] = found
-            self._remembered += len(text)
-            while self._remembered > REMEMBERED:
-                oldest = next(iter(self._known))
-                self._remembered -= len(oldest[1])
-                del self._known[oldest]
+            self._known.put(key, found, len(text))
         return found
 
     def _encode(self, text: str) -> list[int]:

@@ -42,7 +42,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Deadlines:
     """How long episodes may take, in seconds of wall clock; 0 for no limit.
 
     Attributes:
@@ -65,7 +65,7 @@ class Limits:
                 raise UserError(f"{name} is {value}; it must be 0 (no limit) or more")
 
 
-NO_LIMITS = Limits()
+NO_DEADLINES = Deadlines()
 
 
 def seed_of(*parts: int) -> int:
@@ -96,13 +96,13 @@ outside = _Outside()
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """Plays single episodes: ``play`` is one, ``_converse`` its turns."""
+    """Plays single episodes: ``play`` is one, ``_converse`` its turns, ``speak`` what is said."""
 
     engine: Engine
     chat: Chat
     sampling: Sampling
     on_truncation: OnTruncation
-    limits: Limits
+    deadlines: Deadlines
     opponent: Engine | None = None
 
     async def play(self, task: Assignment, shared: Any, seed: int, trajectory: Trajectory) -> None:
@@ -117,7 +117,7 @@ class Player:
             env = task.env.clone()
         env.shared = shared
         try:
-            async with asyncio.timeout(self.limits.episode_timeout_s or None) as deadline:
+            async with asyncio.timeout(self.deadlines.episode_timeout_s or None) as deadline:
                 await self._converse(env, task, seed, trajectory)
         except PromptTooLong as error:
             if not trajectory.turns:
@@ -130,7 +130,7 @@ class Player:
             if not deadline.expired():
                 raise
             trajectory.late = True
-            _truncate(trajectory, f"no end within {self.limits.episode_timeout_s:g} s")
+            _truncate(trajectory, f"no end within {self.deadlines.episode_timeout_s:g} s")
         finally:
             _close(env, task.name)
         trajectory.final_prompt_ids = _last_state(trajectory, self.engine.context_length)
@@ -145,11 +145,11 @@ class Player:
             )
             trajectory.task_id, trajectory.discount = str(info["task_id"]), env.discount
             trajectory.opening, trajectory.seat = observation, info.get("seat", 0)
-            trajectory.definitions = info.get("tools")
+            trajectory.definitions = info.get("definitions")
             prompt = trajectory.final_prompt_ids = self._prompt(trajectory, observation)
         while not (trajectory.terminated or trajectory.truncated or trajectory.error):
-            engine = speaker(self.engine, self.opponent, env, trajectory)
-            turn = await self._speak(engine, prompt, seed_of(seed, len(trajectory.turns)))
+            drawn = seed_of(seed, len(trajectory.turns))
+            turn = await self.speak(env, trajectory, prompt, drawn)
             turn = replace(turn, seat=trajectory.seat) if trajectory.seat else turn
             trajectory.turns.append(turn)
             said = self._action(trajectory, turn)
@@ -184,7 +184,7 @@ class Player:
         Raises:
             EpisodeFailed: It did not: it hangs, and that is our failure.
         """
-        seconds = self.limits.turn_timeout_s
+        seconds = self.deadlines.turn_timeout_s
         if not seconds:
             return await awaited
         try:
@@ -195,8 +195,16 @@ class Player:
                 raise
             raise EpisodeFailed(f"the environment gave no answer within {seconds:g} s") from None
 
-    async def _speak(self, engine: Engine, prompt: tuple[int, ...], seed: int) -> Turn:
-        """One completion; its reward is not known yet."""
+    async def speak(
+        self, env: TextEnv, trajectory: Trajectory, prompt: tuple[int, ...], seed: int
+    ) -> Turn:
+        """One completion, of whoever has this seat; its reward is not known yet.
+
+        Raises:
+            EpisodeFailed: There is none.
+            PromptTooLong: The context is full.
+        """
+        engine = speaker(self.engine, self.opponent, env, trajectory)
         completion = await engine.generate(prompt, replace(self.sampling, seed=seed))
         if completion.finish_reason == "abort":
             raise EpisodeFailed("the engine gave the request up")

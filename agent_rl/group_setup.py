@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from agent_rl.episode import EpisodeFailed
 from rl_envs import TextEnv
 
 
@@ -15,30 +16,36 @@ class GroupSetup:
     """The shared object of one group.
 
     Args:
-        make: Gives the object; called once, by the first member that asks. What it raises every
-            member gets, without another call.
+        make: Gives the object to the first member that asks. Where it raises ``EpisodeFailed`` it
+            is called again; what it raises at last, or else, every member gets.
         members: How many episodes will ``leave``.
         name: Of the environment, for warnings.
+        tries: How often ``make`` is called at most.
     """
 
-    def __init__(self, make: Callable[[], Awaitable[Any]], members: int, name: str) -> None:
+    def __init__(
+        self, make: Callable[[], Awaitable[Any]], members: int, name: str, tries: int = 1
+    ) -> None:
         self._make = make
         self._left = members
         self._name = name
+        self._tries = tries
         self._lock = asyncio.Lock()
         self._shared: Any = None
         self._error: Exception | None = None
-        self._made = False
 
     async def get(self) -> Any:
         """The object; waits where another member is making it."""
         async with self._lock:
-            if not self._made:
+            while self._tries:
+                self._tries -= 1
                 try:
-                    self._shared = await self._make()
-                except Exception as error:
+                    self._shared, self._error = await self._make(), None
+                    self._tries = 0
+                except EpisodeFailed as error:
                     self._error = error
-                self._made = True
+                except Exception as error:  # its author is to mend it
+                    self._error, self._tries = error, 0
         if self._error is not None:
             raise self._error
         return self._shared

@@ -92,7 +92,7 @@ def validate(arguments: argparse.Namespace) -> int:
         columns=arguments.column,
         against=arguments.against,
         tasks=arguments.tasks,
-        seed=arguments.seed,
+        seed=_seed(arguments),
         as_json=arguments.json,
     )
 
@@ -118,7 +118,7 @@ def play(arguments: argparse.Namespace) -> int:
     return play(
         arguments.env,
         arguments.overrides,
-        seed=arguments.seed,
+        seed=_seed(arguments),
         index=arguments.index,
         episodes=arguments.episodes,
     )
@@ -132,7 +132,7 @@ def tokens(arguments: argparse.Namespace) -> int:
         arguments.env,
         arguments.model,
         arguments.index,
-        arguments.seed,
+        _seed(arguments),
         arguments.policy,
         arguments.history,
         arguments.html,
@@ -168,3 +168,16 @@ def import_gguf(arguments: argparse.Namespace) -> int:
 
     print(json.dumps(convert(arguments.source, arguments.out)))
     return 0
+
+
+def _seed(arguments: argparse.Namespace) -> int:
+    """A seed as random generators take it.
+
+    Raises:
+        UserError: It is below 0.
+    """
+    if arguments.seed < 0:
+        from agent_rl.errors import UserError  # noqa: PLC0415
+
+        raise UserError(f"--seed is {arguments.seed}; it must be 0 or more")
+    return int(arguments.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,13 +13,13 @@ from agent_rl.chat import Chat
 from agent_rl.experience import Credit, Experience
 from agent_rl.runs.text import clip
 from agent_rl.trajectory import Trajectory, segments
+from rl_envs.tools.env import COUNTS
 from rl_envs.types import Message
 
 TOKEN_ROWS = 32  # episodes of a saved step that keep every token's figures
 MOST_TOKENS = 2000  # of each of them
 MOST_MESSAGES = 200  # of an episode, and characters of one
 MESSAGE_CHARS = 10_000
-TOOL_COUNTS = ("calls", "malformed", "unknown", "errors", "timeouts", "over_budget")
 
 
 def rollout_metrics(
@@ -56,17 +56,28 @@ def rollout_metrics(
     return {**metrics, **_parts(kept), **_tools(played)}
 
 
-def credit_metrics(
-    batch: Experience, credit: Credit, gap_t: Tensor | None, values: Tensor | None
-) -> dict[str, float]:
-    """Advantages, KL to the reference, and how well the value head explains the returns.
+class Learned(NamedTuple):
+    """What a step trained on.
 
-    Args:
+    Attributes:
         batch: The tokens.
         credit: What they earned.
         gap_t: [T] log policy - log reference at the sampled tokens.
+    """
+
+    batch: Experience
+    credit: Credit
+    gap_t: Tensor | None
+
+
+def credit_metrics(learned: Learned, values: Tensor | None) -> dict[str, float]:
+    """Advantages, KL to the reference, and how well the value head explains the returns.
+
+    Args:
+        learned: The tokens and what they earned.
         values: [T + B] or None.
     """
+    batch, credit, gap_t = learned
     moved_n = torch.zeros(len(batch.trajectories))
     moved_n.index_add_(0, batch.trajectory_t, credit.advantages_t.abs())
     metrics = {
@@ -87,28 +98,33 @@ def credit_metrics(
 
 
 def rollout_rows(
-    played: Sequence[Trajectory],
-    batch: Experience,
-    credit: Credit,
-    gap_t: Tensor | None,
-    chat: Chat,
-    step: int,
+    played: Sequence[Trajectory], learned: Learned | None, chat: Chat, step: int
 ) -> list[dict[str, Any]]:
-    """One row per episode for ``rollouts/`` and the report, with what training made of it."""
+    """One row per episode for ``rollouts/`` and the report, with what training made of it.
+
+    Args:
+        played: The episodes.
+        learned: What of them was trained on; None for nothing.
+        chat: Their chat template.
+        step: Number of the step.
+    """
+    rows: list[dict[str, Any]] = [
+        {"step": step, **episode_row(t, chat), "advantage": None, "kl": None} for t in played
+    ]
+    if learned is None:
+        return rows
+    batch, credit, gap_t = learned
     numbers = {id(t): n for n, t in enumerate(batch.trajectories)}
     advantage_n = _mean_by_trajectory(credit.advantages_t, batch)
     kl_n = None if gap_t is None else _sum_by_trajectory(gap_t, batch)
-    rows: list[dict[str, Any]] = []
-    for trajectory in played:
+    for place, (row, trajectory) in enumerate(zip(rows, played, strict=True)):
         n = numbers.get(id(trajectory))
-        learned = {
-            "advantage": None if n is None else float(advantage_n[n]),
-            "kl": None if n is None or kl_n is None else float(kl_n[n]),
-        }
-        row = {"step": step, **episode_row(trajectory, chat), **learned}
-        if n is not None and len(rows) < TOKEN_ROWS:
+        if n is None:
+            continue
+        row["advantage"] = float(advantage_n[n])
+        row["kl"] = None if kl_n is None else float(kl_n[n])
+        if place < TOKEN_ROWS:
             row["tokens"] = _tokens(trajectory, credit.advantages_t[batch.trajectory_t == n], chat)
-        rows.append(row)
     return rows
 
 
@@ -209,7 +225,7 @@ def _tools(played: Sequence[Trajectory]) -> dict[str, float]:
     counted = [t.tools for t in played if t.tools]
     return {
         f"tools/{name}": sum(counts.get(name, 0) for counts in counted) / len(counted)
-        for name in (TOOL_COUNTS if counted else ())
+        for name in (COUNTS if counted else ())
     }
 
 

@@ -33,18 +33,21 @@ def play(
     """
     options = override_tree(overrides)
     env = rl_envs.make(env_id, **options)
-    env.prepare()
-    size = env.tasks.size
-    if index is not None and (index < 0 or (size is not None and index >= size)):
-        raise UserError(f"--index {index}: {env_id} has {size or 'endless'} tasks, from 0 on")
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="backslashreplace")
-    terminal = Terminal(markup=False, highlight=False, emoji=False)
-    number = 0
-    while episodes == 0 or number < episodes:
-        if not _episode(env, terminal, seed + number, index):
-            break
-        number += 1
+    try:
+        env.prepare()
+        size = env.tasks.size
+        if index is not None and (index < 0 or (size is not None and index >= size)):
+            raise UserError(f"--index {index}: {env_id} has {size or 'endless'} tasks, from 0 on")
+        if hasattr(sys.stdin, "reconfigure"):
+            sys.stdin.reconfigure(errors="backslashreplace")
+        terminal = Terminal(markup=False, highlight=False, emoji=False)
+        number = 0
+        while episodes == 0 or number < episodes:
+            if not _episode(env, terminal, seed + number, index):
+                break
+            number += 1
+    finally:
+        env.close()
     return 0
 
 

@@ -9,8 +9,10 @@ from agent_rl import models
 from agent_rl.config import EnvConfig, SFTConfig, StageConfig
 from agent_rl.errors import UserError
 from agent_rl.runs.trackers import check_trackers
-from agent_rl.stages import rl, sft
+from agent_rl.self_play import refuse_group_verifier
+from agent_rl.stages import rl_state
 from agent_rl.stages.evaluate import held_out
+from agent_rl.stages.examples import check_data
 from rl_envs import DataError, TextEnv, make
 from rl_verifiers import VerifierError, score_sync
 
@@ -38,9 +40,9 @@ def check_stage(config: StageConfig, prefix: str = "", unborn: Collection[str] =
             models.check(config.model)
     if isinstance(config, SFTConfig):
         with located(f"{start}data"):
-            sft.check_data(config)
+            check_data(config)
         return
-    rl.check_sampling(config)
+    rl_state.check_sampling(config)
     for number, env in enumerate(config.envs):
         with located(f"{start}envs.{number} ({env.id})"):
             check_env(env)
@@ -52,6 +54,7 @@ def check_env(config: EnvConfig) -> None:
     if not config.weight > 0:
         raise UserError(f"weight is {config.weight:g}; it must be above 0")
     env = make(config.id, **config.options)
+    refuse_group_verifier(env, config.id)
     first = env.tasks[0]
     del first
     env.prepare()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired
 
 from agent_rl.chat_template import ChatTemplate, Tools
+from agent_rl.errors import UserError
+from rl_envs.tools.formats import FORMATS, Parsed, call_format, from_message, visible
 from rl_envs.types import Message
 
 if TYPE_CHECKING:
     from agent_rl.chat import Chat
 
 MAX_CHARACTERS = 200_000  # of a completion in which calls are looked for
-MAX_CALLS = 64
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
 
@@ -31,7 +31,7 @@ class ParsedMessage(Message):
 def notation(template: ChatTemplate) -> str | None:
     """The notation in which a template writes calls; None where it writes none that we know.
 
-    ``hermes``, ``llama3`` and ``xml`` are those of the environments; ``mistral``, ``deepseek`` and
+    ``hermes``, ``llama3``, ``mistral`` and ``xml`` are those of the environments; ``deepseek`` and
     ``harmony`` are read here.
     """
     call = template.call_text("probe0name", {"probe0key": "probe0value"})
@@ -46,6 +46,24 @@ def notation(template: ChatTemplate) -> str | None:
         '"parameters"': "llama3",
     }
     return next((name for sign, name in signs.items() if sign in call), None)
+
+
+def refuse_other_notation(chat: Chat, tools: Tools | None, name: str) -> None:
+    """Stop where the template tells the tools, but an environment would call them otherwise.
+
+    With ``call_format: template`` its demonstrations call in the notation ``hermes``.
+
+    Raises:
+        UserError: The template writes calls in another one.
+    """
+    if not tools or chat.call_format == "hermes":
+        return
+    meant = chat.call_format if chat.call_format in FORMATS else "hermes"
+    raise UserError(
+        f"{name} demonstrates calls in the notation `hermes`, but the chat template's is "
+        f"`{chat.call_format or 'none'}`; set the environment's option `call_format: {meant}` in "
+        "place of `template`"
+    )
 
 
 def parse(chat: Chat, text: str, tools: Tools | None, prompt: str) -> ParsedMessage:
@@ -73,64 +91,46 @@ def _by_tokenizer(chat: Chat, text: str, tools: Tools | None, prompt: str) -> Pa
     thought = next((made[k] for k in ("reasoning_content", "thinking") if k in made), None)
     if isinstance(thought, str):
         message["reasoning_content"] = thought
-    calls, problems = [], []
     stated = made.get("tool_calls")
-    for call in stated if isinstance(stated, list) else []:
-        function = call.get("function", call) if isinstance(call, Mapping) else None
-        try:
-            calls.append(_call_of(function, call.get("id") if function is not None else None))
-        except ValueError as error:
-            problems.append(str(error))
-    return _with(message, calls, problems, text)
+    return _with(message, from_message({"tool_calls": stated}), text)
 
 
 def _by_format(name: str, text: str, tools: Tools | None) -> ParsedMessage:
     """By one of the environments' notations."""
-    from rl_envs.tools.formats import call_format  # noqa: PLC0415 - only where tools are called
-
     known = {}
     for tool in tools or ():
         function = tool.get("function", tool)
         known[function["name"]] = _Known(function["name"], function.get("parameters") or {})
     message, said = _without_thinking(text)
     parsed = call_format(name).parse(text, known)
-    calls = [_Call(call.name, dict(call.arguments), call.id) for call in parsed.calls]
-    message["content"] = parsed.text if calls else said
-    return _with(message, calls, parsed.problems, text)
+    message["content"] = parsed.text if parsed.calls else said
+    return _with(message, parsed, text)
 
 
 def _by_reader(reader: Callable[[str], Iterator[_Call]], text: str) -> ParsedMessage:
     """By a notation that only a model's own template writes."""
-    message, said = _without_thinking(text)
-    calls: list[_Call] = []
-    problems: list[str] = []
-    if reader is _harmony:
-        message, said = _harmony_texts(text)
+    message, said = _harmony_texts(text) if reader is _harmony else _without_thinking(text)
+    heard = text if reader is _harmony else visible(text)  # thinking is never read for calls
     try:
-        for call in reader(text):
-            if len(calls) == MAX_CALLS:
-                raise ValueError(f"over {MAX_CALLS} calls at once; none was carried out")
-            calls.append(call)
-    except (ValueError, RecursionError) as error:
-        line = " ".join(str(error).split())[:300] or "values nested too deeply"
-        problems, calls = [line], []
-    for sign in ("[TOOL_CALLS]", _BEGIN_ALL):
-        said = said.partition(sign)[0] if calls else said
-    message["content"] = said.strip() if calls else said
-    return _with(message, calls, problems, text)
+        stated = [{"function": call._asdict()} for call in reader(heard)]
+    except ValueError as error:
+        return _with(message, Parsed(text, (), (str(error),)), text)
+    parsed = from_message({"tool_calls": stated})
+    message["content"] = said.partition(_BEGIN_ALL)[0].strip() if parsed.calls else said
+    return _with(message, parsed, text)
 
 
-def _with(message: ParsedMessage, calls: list[_Call], problems: Any, text: str) -> ParsedMessage:
-    if problems:
-        message["content"], message["problems"] = text, list(problems)
-    if calls:
+def _with(message: ParsedMessage, parsed: Parsed, text: str) -> ParsedMessage:
+    if parsed.problems:
+        message["content"], message["problems"] = text, list(parsed.problems)
+    if parsed.calls:
         message["tool_calls"] = [
             {
                 "id": call.id or f"call{n + 1:05d}",
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
+                "function": {"name": call.name, "arguments": dict(call.arguments)},
             }
-            for n, call in enumerate(calls)
+            for n, call in enumerate(parsed.calls)
         ]
     return message
 
@@ -150,51 +150,15 @@ def _without_thinking(text: str) -> tuple[ParsedMessage, str]:
 
 
 class _Call(NamedTuple):
+    """A call as it stands: the arguments are JSON text."""
+
     name: str
-    arguments: dict[str, Any]
-    id: str | None = None
+    arguments: str
 
 
 class _Known(NamedTuple):
     name: str
     schema: Mapping[str, Any]
-
-
-def _call_of(value: Any, identity: Any = None) -> _Call:
-    """A call from ``{"name": ..., "arguments": {...}}``.
-
-    Raises:
-        ValueError: What is wrong with it.
-    """
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise ValueError('a call is {"name": ..., "arguments": {...}}')
-    arguments = value.get("arguments", value.get("parameters", {}))
-    if isinstance(arguments, str):
-        arguments = _json(arguments)
-    if not isinstance(arguments, dict):
-        raise ValueError(f"the arguments of {value['name'][:100]!r} are no JSON object")
-    identity = identity or value.get("id")
-    return _Call(value["name"], arguments, identity if isinstance(identity, str) else None)
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON ({error.msg} at character {error.pos})") from None
-
-
-def _mistral(text: str) -> Iterator[_Call]:
-    """``[TOOL_CALLS] [{...}]``, or since 2025 ``[TOOL_CALLS]name[ARGS]{...}`` once per call."""
-    for part in text.split("[TOOL_CALLS]")[1:]:
-        name, found, arguments = part.partition("[ARGS]")
-        if found:
-            plain, _, identity = name.partition("[CALL_ID]")
-            yield _call_of({"name": plain.strip(), "arguments": arguments}, identity.strip())
-            continue
-        value = _json(part)
-        for each in value if isinstance(value, list) else [value]:
-            yield _call_of(each)
 
 
 _BEGIN_ALL = "<\uff5ctool\u2581calls\u2581begin\uff5c>"
@@ -213,7 +177,7 @@ def _deepseek(text: str) -> Iterator[_Call]:
         if head.strip() == "function":
             head, _, rest = rest.partition("\n")
         rest = rest.strip().removeprefix("```json").removesuffix("```")
-        yield _call_of({"name": head.strip(), "arguments": rest})
+        yield _Call(head.strip(), rest)
 
 
 def _harmony(text: str) -> Iterator[_Call]:
@@ -223,8 +187,7 @@ def _harmony(text: str) -> Iterator[_Call]:
         words = header.replace("<|", " <|").split()
         to = next((word[3:] for word in words if word.startswith("to=")), None)
         if found and to is not None:
-            name = to.removeprefix("functions.")
-            yield _call_of({"name": name, "arguments": body.partition("<|")[0]})
+            yield _Call(to.removeprefix("functions."), body.partition("<|")[0])
 
 
 def _harmony_texts(text: str) -> tuple[ParsedMessage, str]:
@@ -244,7 +207,6 @@ def _harmony_texts(text: str) -> tuple[ParsedMessage, str]:
 
 
 _READERS: dict[str | None, Callable[[str], Iterator[_Call]]] = {
-    "mistral": _mistral,
     "deepseek": _deepseek,
     "harmony": _harmony,
 }

@@ -11,10 +11,10 @@ from typing import Any
 from agent_rl.chat import Chat
 from agent_rl.engines import Engine, Sampling
 from agent_rl.episode import (
-    NO_LIMITS,
+    NO_DEADLINES,
     Assignment,
+    Deadlines,
     EpisodeFailed,
-    Limits,
     OnTruncation,
     Player,
     note,
@@ -23,21 +23,22 @@ from agent_rl.episode import (
 )
 from agent_rl.errors import UserError
 from agent_rl.group_setup import GroupSetup, shares
-from agent_rl.self_play import seats_apart, seats_of
+from agent_rl.self_play import refuse_group_verifier, seats_apart, seats_of
 from agent_rl.trajectory import Trajectory
 from rl_verifiers import Score, score_group
 
 __all__ = [
     "Assignment",
+    "Deadlines",
     "EpisodeFailed",
-    "Limits",
     "OnTruncation",
     "play_groups",
+    "play_with",
     "refuse_if_all_failed",
     "seed_of",
 ]
 
-TRIES = 2  # of an episode that fails by our fault
+TRIES = 2  # of what fails by our fault: an episode, a set-up, a group's verdict
 
 
 async def play_groups(
@@ -49,7 +50,7 @@ async def play_groups(
     sampling: Sampling,
     seed: int,
     on_truncation: OnTruncation = "zero",
-    limits: Limits = NO_LIMITS,
+    deadlines: Deadlines = NO_DEADLINES,
     first_group: int = 0,
     concurrency: int = 0,
     on_done: Callable[[Trajectory], None] | None = None,
@@ -69,7 +70,7 @@ async def play_groups(
         sampling: As every turn is sampled; its seed is replaced.
         seed: Fixes every sample: none depends on which others are in the batch.
         on_truncation: What a completion cut at the token limit means.
-        limits: How long an answer and an episode may take.
+        deadlines: How long an answer and an episode may take.
         first_group: Number of the first group.
         concurrency: Most episodes at once; 0 for all.
         on_done: Called with every episode as it ends.
@@ -77,10 +78,32 @@ async def play_groups(
             None: ``engine`` takes them all. Each seat of the engine's gives a trajectory.
 
     Raises:
-        UserError: When a prompt is longer than the context, or a reward is no number.
+        UserError: When a prompt is longer than the context, a reward is no number, or an
+            environment with several seats has a group verifier.
     """
+    return await play_with(
+        Player(engine, chat, sampling, on_truncation, deadlines, opponent),
+        assignments,
+        group_size=group_size,
+        seed=seed,
+        first_group=first_group,
+        concurrency=concurrency,
+        on_done=on_done,
+    )
+
+
+async def play_with(
+    player: Player,
+    assignments: Sequence[Assignment],
+    *,
+    group_size: int,
+    seed: int,
+    first_group: int = 0,
+    concurrency: int = 0,
+    on_done: Callable[[Trajectory], None] | None = None,
+) -> list[Trajectory]:
+    """``play_groups`` by a player of one's own."""
     _build_once(assignments)
-    player = Player(engine, chat, sampling, on_truncation, limits, opponent)
     setups = [_setup(player, task, group_size) for task in assignments]
 
     async def one(number: int, task: Assignment, sample: int) -> Trajectory:
@@ -90,8 +113,7 @@ async def play_groups(
         setup = setups[number]
         for _ in range(TRIES):
             try:
-                with outside:
-                    shared = None if setup is None else await setup.get()
+                shared = None if setup is None else await setup.get()
                 await player.play(task, shared, drawn, trajectory)
                 break
             except EpisodeFailed as error:
@@ -121,13 +143,14 @@ async def play_groups(
         if task.env.group_verifier is not None:
             await _score_group(task, played[number * group_size : (number + 1) * group_size])
     seats = [seats_of(task.env) for _, task, _ in jobs]
-    frozen, mask_cut = opponent is not None, on_truncation == "mask"
+    frozen, mask_cut = player.opponent is not None, player.on_truncation == "mask"
     return seats_apart(played, seats, frozen=frozen, mask_cut=mask_cut)
 
 
 def _build_once(assignments: Sequence[Assignment]) -> None:
     """Load tasks and build judges on the prototypes, so that their copies share them."""
-    for env in {id(task.env): task.env for task in assignments}.values():
+    for env, name in {id(task.env): (task.env, task.name) for task in assignments}.values():
+        refuse_group_verifier(env, name)
         _ = env.tasks
         if env.verifier is not None:
             _ = env.judging
@@ -139,10 +162,11 @@ def _setup(player: Player, task: Assignment, members: int) -> GroupSetup | None:
         return None
 
     async def make() -> Any:
-        made = task.env.set_up_group(task.env.tasks[task.index])
-        return await player.answer(made) if inspect.isawaitable(made) else made
+        with outside:
+            made = task.env.set_up_group(task.env.tasks[task.index])
+            return await player.answer(made) if inspect.isawaitable(made) else made
 
-    return GroupSetup(make, members, task.name)
+    return GroupSetup(make, members, task.name, TRIES)
 
 
 def _failed(trajectory: Trajectory, error: str) -> Trajectory:

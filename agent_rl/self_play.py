@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent_rl.engines import Engine
+from agent_rl.errors import UserError
 from agent_rl.trajectory import Trajectory, Turn
 from rl_envs import TextEnv
 from rl_envs.types import Message
@@ -22,6 +23,19 @@ from rl_envs.types import Message
 def seats_of(env: TextEnv) -> int:
     """How many seats an environment has (``rl_envs.self_play``); 1 for an ordinary one."""
     return int(getattr(env, "seats", 1))
+
+
+def refuse_group_verifier(env: TextEnv, name: str) -> None:
+    """Stop where a verdict on whole episodes would stand for several seats.
+
+    Raises:
+        UserError: Its group verifier would have no effect on what each seat earns.
+    """
+    if seats_of(env) > 1 and env.group_verifier is not None:
+        raise UserError(
+            f"{name} has {seats_of(env)} seats and a group verifier, which cannot tell what each "
+            "seat earned; leave the group verifier out, or give the environment an opponent"
+        )
 
 
 def trained_seats(seats: int, sample: int, *, frozen: bool) -> tuple[int, ...]:

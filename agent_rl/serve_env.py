@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import sys
 
 from agent_rl.errors import UserError
 from agent_rl.overrides import override_tree
-from agent_rl.serve_sandbox import read_token
+from agent_rl.serving import announce, check_bounds, ended, read_token, version
 
 TOKEN_VARIABLE = "AGENT_RL_ENV_TOKEN"
 
@@ -32,10 +29,10 @@ def serve_env(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise UserError(f"serve-env needs {error.name}: pip install 'agent-rl[serve]'") from None
     import rl_envs  # noqa: PLC0415
-    from agent_rl.serve_verifier import _version  # noqa: PLC0415
     from rl_envs.bridges.openenv_server import EnvServerOptions, EnvService  # noqa: PLC0415
 
-    _check(arguments)
+    bounds = {"port": (0, 65_535), "max_sessions": (1, 65_536), "max_body_mb": (1, 1024)}
+    check_bounds(arguments, bounds, seconds=("timeout_s", "idle_timeout_s"))
     token = read_token(arguments.token_file, TOKEN_VARIABLE)
     check_address(arguments.host, token, variable=TOKEN_VARIABLE)
     env = rl_envs.make(arguments.env, **override_tree(arguments.overrides))
@@ -49,34 +46,12 @@ def serve_env(arguments: argparse.Namespace) -> int:
     )
     with listen(arguments.host, arguments.port) as listener:
         port = listener.getsockname()[1]
-        return run(
-            lambda: EnvService(env, arguments.env, options, token, _version()),
+        status = run(
+            lambda: EnvService(env, arguments.env, options, token, version()),
             listener,
-            started=lambda: _announce(arguments, port, token is not None),
+            started=lambda: announce(
+                arguments, port, "env", arguments.env, has_token=token is not None
+            ),
             max_message_bytes=arguments.max_body_mb << 20,
         )
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    bounds = {"port": (0, 65_535), "max_sessions": (1, 65_536), "max_body_mb": (1, 1024)}
-    for name, (low, high) in bounds.items():
-        value = getattr(arguments, name)
-        if not low <= value <= high:
-            option = name.replace("_", "-")
-            raise UserError(f"--{option} is {value}; it must be {low} to {high}")
-    for name in ("timeout_s", "idle_timeout_s"):
-        value = getattr(arguments, name)
-        if not 0 < value < math.inf:
-            option = name.replace("_", "-")
-            raise UserError(f"--{option} is {value}; it must be above 0")
-
-
-def _announce(arguments: argparse.Namespace, port: int, has_token: bool) -> None:
-    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    url = f"http://{host}:{port}"
-    if arguments.json:
-        tree = {"url": url, "env": arguments.env, "token": has_token}
-        print(json.dumps(tree), file=sys.stderr, flush=True)
-        return
-    known = "with a token" if has_token else "for everyone on this machine, without a token"
-    print(f"serving environment {arguments.env} at {url}, {known}", file=sys.stderr, flush=True)
+    return ended(status)

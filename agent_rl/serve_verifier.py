@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
-import sys
 
 from agent_rl.errors import UserError
-from agent_rl.serve_sandbox import read_token
+from agent_rl.serving import announce, check_bounds, ended, read_token, version
 
 TOKEN_VARIABLE = "AGENT_RL_VERIFIER_TOKEN"
+_MANY = 1 << 20
+_BOUNDS = {
+    "port": (0, 65_535),
+    "workers": (0, 4096),
+    "max_batch": (1, _MANY),
+    "max_rows": (1, _MANY),
+    "max_body_mb": (1, _MANY),
+    "max_queue": (0, _MANY),
+    "batch_wait_ms": (0, 10_000),
+}
 
 
 def serve_verifier(arguments: argparse.Namespace) -> int:
@@ -35,7 +42,7 @@ def serve_verifier(arguments: argparse.Namespace) -> int:
     from agent_rl.verifier_queue import waits  # noqa: PLC0415
     from agent_rl.verifier_server import VerifierOptions, VerifierService  # noqa: PLC0415
 
-    _check(arguments)
+    check_bounds(arguments, _BOUNDS, seconds=("timeout_s",))
     spec = specify(arguments.verifier, option_tree(arguments.overrides))
     token = read_token(arguments.token_file, TOKEN_VARIABLE)
     check_address(arguments.host, token, variable=TOKEN_VARIABLE)
@@ -56,47 +63,16 @@ def serve_verifier(arguments: argparse.Namespace) -> int:
     )
     with listen(arguments.host, arguments.port) as listener:
         port = listener.getsockname()[1]
-        return run(
-            lambda: VerifierService(spec, verifier, allowed, token, _version()),
+        status = run(
+            lambda: VerifierService(spec, verifier, allowed, token, version()),
             listener,
-            started=lambda: _announce(arguments, workers, port, token is not None),
+            started=lambda: announce(
+                arguments,
+                port,
+                "verifier",
+                arguments.verifier,
+                has_token=token is not None,
+                workers=workers,
+            ),
         )
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    least = {"port": 0, "workers": 0, "max_batch": 1, "max_rows": 1, "max_body_mb": 1}
-    most = {"port": 65_535, "workers": 4096}
-    for name, low in {**least, "max_queue": 0}.items():
-        value, high = getattr(arguments, name), most.get(name, 1 << 20)
-        if value is not None and not low <= value <= high:
-            option = name.replace("_", "-")
-            raise UserError(f"--{option} is {value}; it must be {low} to {high}")
-    if not 0 <= arguments.batch_wait_ms <= 10_000:
-        raise UserError(f"--batch-wait-ms is {arguments.batch_wait_ms}; it must be 0 to 10000")
-    if not 0 < arguments.timeout_s < math.inf:
-        raise UserError(f"--timeout-s is {arguments.timeout_s}; it must be above 0")
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
-
-    try:
-        return version("agent-rl")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _announce(arguments: argparse.Namespace, workers: int, port: int, has_token: bool) -> None:
-    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    url = f"http://{host}:{port}"
-    if arguments.json:
-        tree = {"url": url, "verifier": arguments.verifier, "workers": workers, "token": has_token}
-        print(json.dumps(tree), file=sys.stderr, flush=True)
-        return
-    known = "with a token" if has_token else "for everyone on this machine, without a token"
-    where = {0: "in this process", 1: "1 worker"}.get(workers, f"{workers} workers")
-    print(
-        f"serving verifier {arguments.verifier} ({where}) at {url}, {known}",
-        file=sys.stderr,
-        flush=True,
-    )
+    return ended(status)

@@ -5,23 +5,34 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+from gymnasium.utils import seeding
 from rich.console import Console as Terminal
 from rich.text import Text
+from transformers import AutoConfig
 
 import rl_envs
+from agent_rl import models
+from agent_rl.chat import Chat, NoChatTemplate
+from agent_rl.config import ModelConfig, TinyModel
+from agent_rl.engines import PromptTooLong, Sampling, TorchEngine
+from agent_rl.episode import NO_DEADLINES, Assignment, Player, outside
 from agent_rl.errors import UserError
 from agent_rl.overrides import override_tree
+from agent_rl.provenance import audit, counts, provenance
+from agent_rl.responses import refuse_other_notation
+from agent_rl.rollout import play_with
+from agent_rl.runs import write_atomically
 from agent_rl.runs.files import to_json
 from agent_rl.runs.text import clean
-
-if TYPE_CHECKING:
-    from agent_rl.chat import Chat
-    from agent_rl.trajectory import Trajectory
+from agent_rl.trajectory import Trajectory, Turn
 
 MAX_TOKENS = 256  # of a turn that the model samples
 STYLES = {
@@ -43,8 +54,6 @@ MEANINGS = {
     "earlier sampled": "sampled in an earlier segment, only read in this one",
 }
 PRINTABLE = "\n" + "".join(map(chr, range(32, 127)))
-
-Speak = Callable[[Any, Sequence[int]], Awaitable[tuple[Sequence[int], Sequence[float], str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +84,15 @@ class Request:
 
 
 def show_tokens(request: Request, overrides: Sequence[str]) -> int:
-    """Play one episode and print its tokens.
+    """Play one episode as training plays it, and print its tokens.
 
     Args:
         request: What is to be shown.
         overrides: Constructor options of the environment, as in ``--terms 3``.
 
     Raises:
-        UserError: The index is outside the tasks, the model cannot be loaded, or the template
-            refuses the environment's messages.
+        UserError: The index is outside the tasks, the model cannot be loaded, the template refuses
+            the environment's messages, or the episode failed by our fault.
         DataError: No such environment or option, or it has no expert.
     """
     env = rl_envs.make(request.env, **override_tree(overrides))
@@ -93,31 +102,18 @@ def show_tokens(request: Request, overrides: Sequence[str]) -> int:
         raise UserError(
             f"--index {request.index}: {request.env} has {size or 'endless'} tasks, from 0 on"
         )
-    chat, speak = _policy(request)
+    index = request.index
+    if index is None:  # the one that a reset with this seed draws
+        index = int(seeding.np_random(request.seed)[0].integers(size or 2**31))
+    player = _player(request)
+    task = Assignment(env, request.env, index, request.seed)
     try:
-        trajectory, tools = asyncio.run(_play(env, chat, speak, request))
+        played = asyncio.run(play_with(player, [task], group_size=1, seed=request.seed))
     finally:
         env.close()
-    from agent_rl.provenance import audit, counts, provenance  # noqa: PLC0415 - after the model
-
-    found = audit(trajectory)
-    kinds = provenance(trajectory, chat, tools=tools)
-    segments = [
-        (segment, _runs(chat, segment.ids, labels))
-        for segment, labels in zip(found, kinds, strict=True)
-    ]
-    summary = {
-        "env": request.env,
-        "task": trajectory.task_id,
-        "policy": request.policy,
-        "turns": len(trajectory.turns),
-        "return": trajectory.total_reward,
-        "counts": counts(kinds),
-        "segments": [
-            {"ids": list(segment.ids), "sampled": list(segment.sampled), "runs": runs}
-            for segment, runs in segments
-        ],
-    }
+    if played[0].error is not None:
+        raise UserError(f"{request.env}, task {played[0].task_id}: {played[0].error}")
+    summary = _summary(request, played, player.chat)
     if request.as_json:
         print(to_json(summary))
     else:
@@ -127,11 +123,33 @@ def show_tokens(request: Request, overrides: Sequence[str]) -> int:
     return 0
 
 
-def _policy(request: Request) -> tuple[Chat, Speak]:
-    """The chat template, and what speaks."""
-    from agent_rl import models  # noqa: PLC0415 - torch
-    from agent_rl.config import ModelConfig, TinyModel  # noqa: PLC0415
+def _summary(request: Request, played: Sequence[Trajectory], chat: Chat) -> dict[str, Any]:
+    """The episode, or the view of each of its seats one after another, with their tokens."""
+    seats = [{"seat": t.seat} if len(played) > 1 else {} for t in played]
+    kinds = [provenance(each, chat, tools=each.definitions) for each in played]
+    returns = [each.total_reward for each in played]
+    return {
+        "env": request.env,
+        "task": played[0].task_id,
+        "policy": request.policy,
+        "turns": sum(len(each.turns) for each in played),
+        "return": returns[0] if len(returns) == 1 else returns,
+        "counts": counts([labels for each in kinds for labels in each]),
+        "segments": [
+            {
+                **seat,
+                "ids": list(segment.ids),
+                "sampled": list(segment.sampled),
+                "runs": _runs(chat, segment.ids, labels),
+            }
+            for seat, each, its in zip(seats, played, kinds, strict=True)
+            for segment, labels in zip(audit(each), its, strict=True)
+        ],
+    }
 
+
+def _player(request: Request) -> Player:
+    """Who speaks."""
     tiny = TinyModel(hidden_size=32, layers=1, heads=2, characters=PRINTABLE, context=4096)
     history: Any = request.history
     config = (
@@ -139,90 +157,57 @@ def _policy(request: Request) -> tuple[Chat, Speak]:
         if request.model == "tiny"
         else ModelConfig(path=request.model, history=history)
     )
-    if request.policy == "model":
+    sampling = Sampling(request.max_tokens)
+    try:
+        if request.policy == "expert":
+            chat = models.load_chat(config)
+            engine: Any = _Silent(tiny.context if config.tiny else _context(request.model))
+            return _Expert(engine, chat, sampling, "zero", NO_DEADLINES)
         model, chat = models.load(config, request.seed)
-        return chat, _sampler(model, chat, request)
-    chat = models.load_chat(config)
-    return chat, _expert(chat, request.seed)
-
-
-def _expert(chat: Chat, seed: int) -> Speak:
-    """The environment's expert; its text is tokenized as a stand-in for sampled ids."""
-    import numpy as np  # noqa: PLC0415
-
-    rng = np.random.default_rng(seed)
-
-    async def speak(env: rl_envs.TextEnv, prompt: Sequence[int]) -> Any:
-        ids = chat.completion_ids(env.expert(rng))
-        return ids, [0.0] * len(ids), "stop"
-
-    return speak
-
-
-def _sampler(model: Any, chat: Chat, request: Request) -> Speak:
-    from agent_rl import models  # noqa: PLC0415 - torch
-    from agent_rl.engines import Sampling, TorchEngine  # noqa: PLC0415
-    from agent_rl.rollout import seed_of  # noqa: PLC0415
-
+    except NoChatTemplate:
+        raise UserError(
+            f"--model {request.model}: its tokenizer has no chat template; give a model that has "
+            "one, or put a chat_template.jinja into its folder"
+        ) from None
     engine = TorchEngine(
         model, eos_token_ids=models.end_token_ids(model, chat), tokenizer=chat.tokenizer
     )
-    turns = itertools.count()
-
-    async def speak(env: rl_envs.TextEnv, prompt: Sequence[int]) -> Any:
-        sampling = Sampling(request.max_tokens, seed=seed_of(request.seed, next(turns)))
-        done = await engine.generate(prompt, sampling)
-        return done.token_ids, done.logprobs, done.finish_reason
-
-    return speak
+    return Player(engine, chat, sampling, "zero", NO_DEADLINES)
 
 
-async def _play(
-    env: rl_envs.TextEnv, chat: Chat, speak: Speak, request: Request
-) -> tuple[Trajectory, Any]:
-    """One episode, and the tools that the template told; a turn cut at the limit ends it."""
-    from agent_rl.trajectory import Trajectory, Turn  # noqa: PLC0415
-
-    options = {} if request.index is None else {"index": request.index}
-    observation, info = await env.areset(seed=request.seed, options=options)
-    tools = info.get("tools") if isinstance(info.get("tools"), list) else None
-    trajectory = Trajectory(request.env, str(info["task_id"]), 0, 0, opening=observation)
-    prompt = chat.prompt_ids(observation, tools=tools)
-    while not (trajectory.terminated or trajectory.truncated or trajectory.cut):
-        ids, logprobs, reason = await speak(env, prompt)
-        text, reward = chat.decode(ids), 0.0
-        if reason == "length":
-            trajectory.cut = True
-        else:
-            action: Any = chat.parse(ids, tools=tools) if tools else text
-            observation, reward, terminated, truncated, info = await env.astep(action)
-            trajectory.terminated, trajectory.truncated = terminated, truncated
-            trajectory.answers.append(observation)
-        trajectory.turns.append(
-            Turn(tuple(prompt), tuple(ids), tuple(logprobs), text, float(reward), reason)
-        )
-        if not (trajectory.terminated or trajectory.truncated or trajectory.cut):
-            prompt = _next(env, chat, trajectory, prompt, tools)
-    return trajectory, tools
+def _context(path: str) -> int:
+    """The context of a model that is not loaded; no limit where its folder does not say."""
+    try:
+        found: Any = SimpleNamespace(config=AutoConfig.from_pretrained(path))
+        return models.context_length(found)
+    except (OSError, ValueError, UserError):
+        return sys.maxsize
 
 
-def _next(
-    env: rl_envs.TextEnv, chat: Chat, trajectory: Trajectory, prompt: list[int], tools: Any
-) -> list[int]:
-    newest = trajectory.answers[-1]
-    if env.memory == "last":
-        system = [m for m in trajectory.opening if m["role"] == "system"]
-        return chat.prompt_ids([*system, *newest], tools=tools) if newest else prompt
-    if chat.history == "append":
-        return chat.next_prompt_ids(
-            prompt, trajectory.turns[-1].completion_ids, newest, tools=tools
-        )
-    return chat.conversation_ids(
-        trajectory.opening,
-        [turn.completion_ids for turn in trajectory.turns],
-        trajectory.answers,
-        tools=tools,
-    )
+@dataclass(frozen=True, slots=True)
+class _Silent:
+    """In the place of an engine where the environment's expert speaks."""
+
+    context_length: int
+
+
+class _Expert(Player):
+    """The environment's expert; its text is tokenized as a stand-in for sampled ids."""
+
+    __slots__ = ()
+
+    async def speak(
+        self, env: rl_envs.TextEnv, trajectory: Trajectory, prompt: tuple[int, ...], seed: int
+    ) -> Turn:
+        """What the expert says, as far as the context holds it."""
+        refuse_other_notation(self.chat, trajectory.definitions, trajectory.env)
+        room = self.engine.context_length - len(prompt)
+        if room < 1:
+            raise PromptTooLong(f"a prompt of {len(prompt)} tokens fills the context")
+        with outside:
+            said = self.chat.completion_ids(env.expert(np.random.default_rng(seed)))
+        ids, reason = tuple(said[:room]), "stop" if len(said) <= room else "length"
+        return Turn(prompt, ids, (0.0,) * len(ids), self.chat.decode(ids), 0.0, reason)
 
 
 def _runs(chat: Chat, ids: Sequence[int], kinds: Sequence[str]) -> list[dict[str, Any]]:
@@ -243,10 +228,13 @@ def _print(summary: dict[str, Any], terminal: Terminal) -> None:
         terminal.print(_safe(parts, terminal.encoding), soft_wrap=True)
 
     head = f"{summary['env']}, task {summary['task']}, {summary['policy']}: "
-    say(f"{head}{summary['turns']} turns, return {summary['return']:g}")
+    earned = summary["return"]
+    shown = ", ".join(f"{x:g}" for x in (earned if isinstance(earned, list) else [earned]))
+    say(f"{head}{summary['turns']} turns, return {shown}")
     for number, segment in enumerate(summary["segments"]):
         if len(summary["segments"]) > 1:
-            say(f"--- segment {number}")
+            seat = f", seat {segment['seat']}" if "seat" in segment else ""
+            say(f"--- segment {number}{seat}")
         if coloured:
             say(*((run["text"], STYLES[run["kind"]]) for run in segment["runs"]))
         else:
@@ -269,8 +257,6 @@ def _safe(parts: Sequence[tuple[str, str] | str], encoding: str) -> Text:
 
 def _write_html(summary: dict[str, Any], path: Path) -> None:
     """The transcript as a page of its own."""
-    from agent_rl.runs import write_atomically  # noqa: PLC0415
-
     terminal = Terminal(
         record=True,
         file=io.StringIO(),

@@ -16,7 +16,7 @@ from agent_rl.errors import UserError
 from agent_rl.measure import episode_row
 from agent_rl.rollout import (
     Assignment,
-    Limits,
+    Deadlines,
     OnTruncation,
     play_groups,
     refuse_if_all_failed,
@@ -56,7 +56,7 @@ class HeldOut:
         on_truncation: What a completion cut at the token limit means.
         concurrency: Most episodes at once; 0 for all.
         on_done: Called with every finished episode.
-        limits: How long an answer and an episode may take.
+        deadlines: How long an answer and an episode may take.
     """
 
     assignments: list[Assignment]
@@ -66,7 +66,7 @@ class HeldOut:
     on_truncation: OnTruncation
     concurrency: int = 0
     on_done: Callable[[Trajectory], None] | None = None
-    limits: Limits = Limits()  # noqa: RUF009 - frozen
+    deadlines: Deadlines = Deadlines()  # noqa: RUF009 - frozen
 
     async def play(self, engine: Engine, chat: Chat, *, greedy: bool) -> list[Trajectory]:
         """Every task once (greedy) or ``samples`` times; what we failed to judge is left out."""
@@ -80,7 +80,7 @@ class HeldOut:
             on_truncation=self.on_truncation,
             concurrency=self.concurrency,
             on_done=self.on_done,
-            limits=self.limits,
+            deadlines=self.deadlines,
         )
         refuse_if_all_failed(played)
         return [t for t in played if t.error is None]
@@ -130,7 +130,7 @@ def held_out(config: RLConfig) -> HeldOut | None:
         wanted.samples,
         seed_of(EVAL_SEED, config.run.seed, 1),
         config.on_truncation,
-        limits=Limits(config.turn_timeout_s, config.episode_timeout_s),
+        deadlines=Deadlines(config.turn_timeout_s, config.episode_timeout_s),
     )
 
 
@@ -199,7 +199,7 @@ def run(
             config.on_truncation,
             config.concurrency,
             on_done,
-            Limits(config.turn_timeout_s, config.episode_timeout_s),
+            Deadlines(config.turn_timeout_s, config.episode_timeout_s),
         )
         result, played = asyncio.run(_judge(config, test, engine, chat))
         results.append({"env": env.id, "split": config.split, **result})

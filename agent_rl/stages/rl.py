@@ -9,53 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from agent_rl import algorithms, checkpoint, models
+from agent_rl import algorithms, models
 from agent_rl.ablation import with_logprobs, with_tool_tokens
-from agent_rl.chat import Chat
 from agent_rl.clock import Clock
 from agent_rl.config import RLConfig
-from agent_rl.engines import Sampling, TorchEngine
-from agent_rl.errors import UserError
-from agent_rl.experience import Experience, assign_credit, gather
-from agent_rl.measure import credit_metrics, rollout_metrics, rollout_rows
-from agent_rl.opponent import Opponent, refuse_without_seats
-from agent_rl.optim import make_optimizer
+from agent_rl.experience import Credit, Experience, assign_credit, gather
+from agent_rl.measure import Learned, credit_metrics, rollout_metrics, rollout_rows
 from agent_rl.packing import pack
-from agent_rl.policy import Policy
-from agent_rl.reference import Reference
-from agent_rl.rollout import Assignment, Limits, play_groups, refuse_if_all_failed, seed_of
+from agent_rl.rollout import Assignment, Deadlines, play_groups, refuse_if_all_failed, seed_of
 from agent_rl.runs import Console, RunFolder
 from agent_rl.stages.evaluate import HeldOut, held_out
+from agent_rl.stages.rl_state import State, restore, save, set_up, training_sampling
 from agent_rl.trajectory import Trajectory
 from agent_rl.update import Targets, update_policy
-from rl_envs import Mixture
 
 MAX_ROUNDS = 4  # dynamic sampling gives up after this many times the tasks of a step
-
-
-@dataclass(slots=True)
-class State:
-    """Everything that the next step depends on."""
-
-    chat: Chat
-    policy: Policy
-    engine: TorchEngine
-    optimizer: torch.optim.Optimizer
-    reference: Reference | None
-    kl: Any
-    mixture: Mixture
-    opponent: Opponent | None = None
-    step: int = 0
-    update: int = 0
-    seconds: float = 0.0
-    before: dict[str, Any] = field(default_factory=dict)
-    after: dict[str, Any] = field(default_factory=dict)
 
 
 def run(
@@ -133,78 +106,37 @@ def train_step(
     config: RLConfig, state: State, loop: asyncio.Runner, folder: RunFolder
 ) -> dict[str, float]:
     """One step as every token sees it. Returns its metrics."""
-    clock = Clock()
-    algorithm = config.algorithm
-
+    clock, step = Clock(), state.step + 1
     with clock("generate"):
         played, kept = loop.run(collect(config, state))
-    judged = [t for t in played if usable(config, t)]
     refuse_if_all_failed(played)
+    judged = [t for t in played if usable(config, t)]
     metrics = rollout_metrics(played, judged, clock.seconds["generate"])
     metrics["groups/kept"] = len({t.group for t in kept}) / len({t.group for t in played})
-    if not kept:
-        return {**metrics, **clock.metrics()}
-
-    with clock("reference"):
-        batch = gather(
-            [with_tool_tokens(t) for t in kept] if config.train_on_tool_tokens else kept,
-            overlong_buffer=algorithm.overlong_buffer,
-            max_tokens=config.sampling.max_tokens,
-            bootstrap=algorithm.advantage == "gae",
-        )
-        if config.train_on_tool_tokens:
-            batch = with_logprobs(
-                batch,
-                state.policy,
-                micro_tokens=config.micro_tokens,
-                share_prompts=config.share_prompts,
-            )
-        before = score_before_update(config, state, batch)
-
-    with clock("credit"):
-        gap_t = None if before.reference_t is None else before.policy_t - before.reference_t
-        rewards_t = batch.rewards_t
-        if algorithm.kl.place == "reward" and gap_t is not None:
-            rewards_t = algorithms.penalised_rewards(rewards_t, gap_t, state.kl.coef)
-        credit = assign_credit(algorithm, batch, rewards_t, before.values)
-
-    with clock("train"):
-        targets = Targets(
-            advantages_t=credit.advantages_t,
-            sampler_logprobs_t=batch.sampler_logprobs_t,
-            old_logprobs_t=before.policy_t if config.updates_per_step * config.epochs > 1 else None,
-            reference_logprobs_t=before.reference_t,
-            returns_t=credit.returns_t,
-            old_values_t=None if before.values is None else before.values[: batch.n_tokens],
-            kl_coef=state.kl.coef,
-        )
-        state.update, learned = update_policy(
-            config,
-            state.policy,
-            state.reference,
-            state.optimizer,
-            batch,
-            targets,
-            step=state.step,
-            first_update=state.update,
-        )
-
+    learned = None
+    if kept:
+        with clock("reference"):
+            batch = experience_of(config, state, kept)
+            before = score_before_update(config, state, batch)
+        with clock("credit"):
+            credit = credit_of(config, state, batch, before)
+        with clock("train"):
+            metrics |= learn(config, state, batch, before, credit)
+        learned = Learned(batch, credit, before.gap_t)
+        metrics |= credit_metrics(learned, before.values)
+        metrics["kl/coef"] = state.kl.coef
+        if before.gap_t is not None:
+            state.kl.update(metrics["kl/reference"], len(kept))
     with clock("sync"):
-        state.engine.load_weights(None)
-        if state.reference and is_due(state.step + 1, config.reference_refresh):
+        if learned:
+            state.engine.load_weights(None)
+        if state.reference and is_due(step, config.reference_refresh):
             state.reference.refresh(state.policy)
-        if state.opponent and is_due(state.step + 1, config.opponent_refresh):
+        if state.opponent and is_due(step, config.opponent_refresh):
             state.opponent.refresh(state.policy.model)
-
-    metrics |= credit_metrics(batch, credit, gap_t, before.values)
-    metrics |= {**learned, "kl/coef": state.kl.coef, **clock.metrics()}
-    if gap_t is not None:
-        state.kl.update(metrics["kl/reference"], len(kept))
-    if is_due(state.step + 1, config.run.rollouts_every):
-        folder.save_rollouts(
-            state.step + 1, rollout_rows(played, batch, credit, gap_t, state.chat, state.step + 1)
-        )
-    return metrics
+    if is_due(step, config.run.rollouts_every):
+        folder.save_rollouts(step, rollout_rows(played, learned, state.chat, step))
+    return {**metrics, **clock.metrics()}
 
 
 async def collect(config: RLConfig, state: State) -> tuple[list[Trajectory], list[Trajectory]]:
@@ -232,7 +164,7 @@ async def collect(config: RLConfig, state: State) -> tuple[list[Trajectory], lis
             sampling=training_sampling(config),
             seed=seed_of(config.run.seed, state.step, attempt),
             on_truncation=config.on_truncation,
-            limits=Limits(config.turn_timeout_s, config.episode_timeout_s),
+            deadlines=Deadlines(config.turn_timeout_s, config.episode_timeout_s),
             first_group=attempt * config.prompts_per_step,
             opponent=state.opponent.engine if state.opponent else None,
         )
@@ -258,6 +190,24 @@ def usable(config: RLConfig, trajectory: Trajectory) -> bool:
     return trajectory.error is None and bool(trajectory.turns) and not masked
 
 
+def experience_of(config: RLConfig, state: State, kept: list[Trajectory]) -> Experience:
+    """The episodes as flat tensors; without the mask over what tools said where that is wanted."""
+    batch = gather(
+        [with_tool_tokens(t) for t in kept] if config.train_on_tool_tokens else kept,
+        overlong_buffer=config.algorithm.overlong_buffer,
+        max_tokens=config.sampling.max_tokens,
+        bootstrap=config.algorithm.advantage == "gae",
+    )
+    if not config.train_on_tool_tokens:
+        return batch
+    return with_logprobs(
+        batch,
+        state.policy,
+        micro_tokens=config.micro_tokens,
+        share_prompts=config.share_prompts,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Before:
     """What the models say of a batch before it changes them.
@@ -271,6 +221,11 @@ class Before:
     policy_t: Tensor
     reference_t: Tensor | None
     values: Tensor | None
+
+    @property
+    def gap_t(self) -> Tensor | None:
+        """[T] log policy - log reference at the sampled tokens."""
+        return None if self.reference_t is None else self.policy_t - self.reference_t
 
 
 def score_before_update(config: RLConfig, state: State, batch: Experience) -> Before:
@@ -294,82 +249,38 @@ def score_before_update(config: RLConfig, state: State, batch: Experience) -> Be
     return Before(policy_t, reference_t, values)
 
 
-def set_up(config: RLConfig) -> State:
-    """Model, engine, optimiser, reference, tasks: all from the configuration and its seed."""
-    check_sampling(config)
-    algorithm = config.algorithm
-    mixture = Mixture([(e.id, e.weight, e.options) for e in config.envs], seed=config.run.seed)
-    model, chat = models.load(config.model, config.run.seed)
-    if config.model.tiny is not None:
-        refuse_unknown_characters(mixture, chat)
-    if config.opponent_refresh:
-        refuse_without_seats(mixture)
-    policy = Policy(
-        model,
-        temperature=config.sampling.temperature,
-        compute=models.DTYPES[config.model.compute],
-        value_head=algorithm.advantage == "gae",
+def credit_of(config: RLConfig, state: State, batch: Experience, before: Before) -> Credit:
+    """What every token earned; KL is part of the reward where it stands there."""
+    rewards_t, gap_t = batch.rewards_t, before.gap_t
+    if config.algorithm.kl.place == "reward" and gap_t is not None:
+        rewards_t = algorithms.penalised_rewards(rewards_t, gap_t, state.kl.coef)
+    return assign_credit(config.algorithm, batch, rewards_t, before.values)
+
+
+def learn(
+    config: RLConfig, state: State, batch: Experience, before: Before, credit: Credit
+) -> dict[str, float]:
+    """Move the weights by what the tokens earned. Returns the metrics of the updates."""
+    targets = Targets(
+        advantages_t=credit.advantages_t,
+        sampler_logprobs_t=batch.sampler_logprobs_t,
+        old_logprobs_t=before.policy_t if config.updates_per_step * config.epochs > 1 else None,
+        reference_logprobs_t=before.reference_t,
+        returns_t=credit.returns_t,
+        old_values_t=None if before.values is None else before.values[: batch.n_tokens],
+        kl_coef=state.kl.coef,
     )
-    modules = [(model, config.optimizer.lr)]
-    if policy.value_head is not None:
-        modules.append((policy.value_head, config.value_lr or config.optimizer.lr))
-    needs_reference = algorithm.kl.place != "none"
-    generation = models.DTYPES.get(config.model.generation or "")
-    engine = TorchEngine(
-        model,
-        eos_token_ids=models.end_token_ids(model, chat),
-        tokenizer=chat.tokenizer,
-        dtype=generation,
+    state.update, metrics = update_policy(
+        config,
+        state.policy,
+        state.reference,
+        state.optimizer,
+        batch,
+        targets,
+        step=state.step,
+        first_update=state.update,
     )
-    return State(
-        chat=chat,
-        policy=policy,
-        engine=engine,
-        optimizer=make_optimizer(config.optimizer, modules),
-        reference=Reference(policy, refreshable=config.reference_refresh > 0)
-        if needs_reference
-        else None,
-        kl=algorithm.kl.controller(),
-        mixture=mixture,
-        opponent=Opponent(model, chat, generation) if config.opponent_refresh else None,
-    )
-
-
-def check_sampling(config: RLConfig) -> None:
-    """Whether the trainer can score what is sampled.
-
-    Raises:
-        UserError: When it cannot.
-    """
-    if config.sampling.temperature <= 0:
-        raise UserError("sampling.temperature must be above 0 to train")
-    truncating = (config.sampling.top_p, config.sampling.top_k, config.sampling.min_p)
-    if truncating != (1.0, 0, 0.0):
-        raise UserError(
-            "sampling.top_p, top_k and min_p must be off to train: the trainer scores the whole "
-            "distribution, so the ratio would be biased by the mass that was cut off"
-        )
-
-
-def refuse_unknown_characters(mixture: Mixture, chat: Chat) -> None:
-    """Stop where a tiny model could not read its tasks: it would train on unknown tokens."""
-    for entry in mixture.entries:
-        observation, _ = entry.env.clone().reset(options={"index": 0})
-        unknown = chat.unknown("".join(message["content"] for message in observation))
-        if unknown:
-            raise UserError(
-                f"{entry.env_id}: the model's alphabet lacks {''.join(unknown)!r}, which its first "
-                "task is written in; add them to model.tiny.characters"
-            )
-
-
-def training_sampling(config: RLConfig) -> Sampling:
-    """How rollouts are drawn."""
-    return Sampling(
-        max_tokens=config.sampling.max_tokens,
-        temperature=config.sampling.temperature,
-        stop=config.sampling.stop,
-    )
+    return metrics
 
 
 def evaluate(
@@ -385,49 +296,3 @@ def evaluate(
 def is_due(step: int, every: int, last: int = -1) -> bool:
     """Whether what is done every ``every`` steps (0: never), and at the last, is due now."""
     return step == last or (every > 0 and step % every == 0)
-
-
-def save(config: RLConfig, state: State, folder: RunFolder) -> None:
-    """A checkpoint from which the run goes on as if it had never stopped."""
-    head = state.policy.value_head
-    content = {
-        "model": state.policy.model.state_dict(),
-        "value_head": head.state_dict() if head is not None else {},
-        "optimizer": state.optimizer.state_dict(),
-        "reference": state.reference.state_dict()
-        if state.reference and config.reference_refresh
-        else {},
-        "kl": state.kl.state_dict(),
-        "mixture": state.mixture.state_dict(),
-        "opponent": state.opponent.state_dict() if state.opponent else {},
-        "update": state.update,
-        "seconds": state.seconds,
-        "before": state.before,
-        "after": state.after,
-    }
-    checkpoint.save(folder.checkpoints, state.step, content, keep=config.run.keep_checkpoints)
-
-
-def restore(state: State, folder: RunFolder) -> None:
-    """Put the newest checkpoint back; without one the run starts at the beginning."""
-    checkpoint.clear_leftovers(folder.checkpoints)
-    path = checkpoint.latest(folder.checkpoints)
-    content = checkpoint.load(path) if path is not None else None
-    folder.truncate_after(content["step"] if content else -1)
-    if content is None:
-        return
-    state.policy.model.load_state_dict(content["model"])
-    if state.policy.value_head is not None:
-        state.policy.value_head.load_state_dict(content["value_head"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    if state.reference is not None:
-        state.reference.load_state_dict(content["reference"])
-    state.kl.load_state_dict(content["kl"])
-    state.mixture.load_state_dict(content["mixture"])
-    if state.opponent is not None:
-        state.opponent.load_state_dict(content["opponent"])
-    state.step, state.update = content["step"], content["update"]
-    state.seconds = content["seconds"]
-    state.before, state.after = content["before"], content["after"]
-    checkpoint.set_random_state(content["random"])
-    state.engine.load_weights(None)

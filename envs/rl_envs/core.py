@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, final
 
 import gymnasium
 import numpy as np
@@ -15,18 +15,11 @@ from gymnasium.error import ResetNeeded
 
 import rl_verifiers
 from rl_envs.driver import wait
+from rl_envs.judges import GroupVerifier, VerifierSpec, check_verifier, resolve_verifier
 from rl_envs.spaces import ChatSpace, TextSpace, action_text
 from rl_envs.tasks import DataError, as_tasks
 from rl_envs.types import Action, Message, Observation, Task, TaskSource
 from rl_verifiers.score import Row, Score, Verdict, Verifier
-
-VerifierSpec = str | Mapping[str, Any] | Verifier
-"""A verifier's name, ``{"name": ..., **options}``, or the verifier itself."""
-
-GroupVerifier = Callable[
-    [Sequence[str], Sequence[Row]], Sequence[Verdict] | Awaitable[Sequence[Verdict]]
-]
-"""``group_verifier(completions, rows)``: one verdict per completion of the same task."""
 
 StepResult = tuple[Observation, float, bool, bool, dict[str, Any]]
 
@@ -135,8 +128,8 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         for name, value in options.items():
             if value is not None:
                 setattr(self, name, value)
-        _check_verifier(type(self).__name__, self.verifier)
-        _check_verifier(type(self).__name__, self.group_verifier)
+        check_verifier(type(self).__name__, self.verifier)
+        check_verifier(type(self).__name__, self.group_verifier)
         if isinstance(self.group_verifier, str | Mapping):
             self.group_verifier = resolve_verifier(self.group_verifier)
         self.split = split
@@ -208,7 +201,7 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         raise DataError(_UNJUDGED.format(type(self).__name__))
 
     def demonstration(self, task: Task, style: str, rng: np.random.Generator) -> str:
-        """A right completion for a task, for supervised training.
+        """A right completion for a task of one turn, outside an episode.
 
         Args:
             task: Which task.
@@ -221,21 +214,30 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         raise DataError(f"{type(self).__name__} has no demonstrations")
 
     def demonstrate(self, style: str, rng: np.random.Generator) -> str:
-        """The next action of a demonstration in the running episode. Default: ``demonstration``.
+        """The next action of a demonstration in the running episode: the oracle.
 
-        Tool loops override it; supervised training plays whole episodes with it.
+        Supervised training plays whole episodes with it, and ``expert`` is it. Default:
+        ``demonstration``, which is for one turn; where more are played, override this.
 
         Args:
             style: One of ``styles``; the same in all turns of an episode.
             rng: Where choices come from.
 
         Raises:
-            DataError: The environment has no demonstrations.
+            DataError: The environment has no demonstrations, or none of a later turn.
         """
+        if self.turn > 0 and type(self).demonstrate is TextEnv.demonstrate:
+            raise DataError(
+                f"{type(self).__name__}: `demonstration` is for one turn, and this is turn "
+                f"{self.turn + 1}: override `demonstrate(style, rng)`"
+            )
         return self.demonstration(self.task, style, rng)
 
+    @final
     def expert(self, rng: np.random.Generator) -> str:
-        """A good action now, in the running episode. Default: ``demonstrate`` in the first style.
+        """A good action now, in the running episode: ``demonstrate`` in the first style.
+
+        Never overridden, so that training and validation play the same oracle.
 
         Raises:
             DataError: The environment knows none.
@@ -415,21 +417,3 @@ class TextEnv(gymnasium.Env[Observation, Action]):
     async def _judged(self, action: str) -> Reply:
         score = await self.judge(action)
         return Reply(reward=score.value, terminated=True, score=score)
-
-
-def resolve_verifier(spec: VerifierSpec) -> Verifier:
-    """The verifier that a name, ``{"name": ..., **options}`` or a callable stands for."""
-    if isinstance(spec, str):
-        return rl_verifiers.make(spec)
-    if isinstance(spec, Mapping):
-        options = dict(spec)
-        return rl_verifiers.make(options.pop("name"), **options)
-    return spec
-
-
-def _check_verifier(owner: str, spec: Any) -> None:
-    """Refuses an unknown name now, at no cost, and not at the first completion."""
-    name = spec.get("name") if isinstance(spec, Mapping) else spec
-    if isinstance(spec, str | Mapping) and name not in rl_verifiers.names():
-        known = ", ".join(rl_verifiers.names())
-        raise DataError(f"{owner}: no verifier {name!r}; there are {known}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -195,7 +196,8 @@ class _Serving:
             await asyncio.wait([serving, stop], return_when=asyncio.FIRST_COMPLETED)
             given_up = not serving.done()
         self.server.force_exit = given_up
-        if given_up:
+        if given_up:  # uvicorn would print a traceback for everything that is cancelled now
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
             self.service.give_up()
         await serving
         return 1 if given_up else 0

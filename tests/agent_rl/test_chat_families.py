@@ -378,6 +378,61 @@ def test_a_broken_call_stays_text_with_a_note(name):
     assert "tool_calls" not in message
 
 
+def called(name, arguments):
+    """A call of ``add`` as a family writes it, its arguments as they stand."""
+    return {
+        "mistral": f'[TOOL_CALLS] [{{"name": "add", "arguments": {arguments}}}]',
+        "mistral since 2025": f"[TOOL_CALLS]add[ARGS]{arguments}",
+        "deepseek_r1": "<\uff5ctool\u2581call\u2581begin\uff5c>function"
+        f"<\uff5ctool\u2581sep\uff5c>add\n```json\n{arguments}\n```<\uff5ctool\u2581call\u2581end\uff5c>",
+        "harmony": "<|channel|>commentary to=functions.add <|constrain|>json<|message|>"
+        f"{arguments}<|call|>",
+        "qwen3": f'<tool_call>\n{{"name": "add", "arguments": {arguments}}}\n</tool_call>',
+    }[name]
+
+
+NOTATIONS = ("mistral", "mistral since 2025", "deepseek_r1", "harmony", "qwen3")
+
+
+@pytest.mark.parametrize("name", NOTATIONS)
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ('{"a": 1, "a": 2}', "the key 'a' is given twice"),
+        ('{"a": Infinity}', "Infinity is no JSON number"),
+        ('{"a": 1e999}', "inf is no JSON number"),
+        ('{"a": "\\ud800"}', "half of a surrogate pair"),
+        ("[1]", "the arguments are to be a JSON object"),
+        ('{"a": 1} 2', ""),
+    ],
+)
+def test_every_notation_refuses_the_same_arguments(name, arguments, problem):
+    chat = CHATS[name.partition(" ")[0]]
+    (call,) = chat.parse(called(name, '{"a": 7}'), tools=[TOOL])["tool_calls"]
+    assert call["function"] == {"name": "add", "arguments": {"a": 7}}
+    text = called(name, arguments)
+    message = chat.parse(text, tools=[TOOL])
+    (line,) = message["problems"]
+    assert problem in line
+    assert "tool_calls" not in message
+    assert message["content"] == text
+
+
+@pytest.mark.parametrize("name", ["mistral", "llama3"])
+def test_a_call_in_another_notation_is_a_problem(name):
+    (line,) = CHATS[name].parse(called("qwen3", '{"a": 7}'), tools=[TOOL])["problems"]
+    assert "a call of add in another notation" in line
+
+
+@pytest.mark.parametrize("name", ["mistral", "deepseek_r1", "qwen3"])
+def test_thinking_is_not_read_for_calls(name):
+    call = called(name, '{"a": 7}')
+    for text in (f"<think>{call}</think>yes", f"{call}</think>yes"):
+        message = CHATS[name].parse(text, tools=[TOOL])
+        assert message["content"] == "yes"
+        assert not {"tool_calls", "problems"} & set(message)
+
+
 @pytest.mark.parametrize("name", EVERY)
 @FEW
 @given(seed=st.integers(0, 10_000), text=st.text())

@@ -8,8 +8,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from agent_rl.engines import Completion, PromptTooLong, Sampling, TorchEngine
+from agent_rl.errors import UserError
 from agent_rl.experience import gather
-from agent_rl.rollout import Assignment, Limits, play_groups, seed_of
+from agent_rl.rollout import Assignment, Deadlines, play_groups, seed_of
 from rl_envs import ListTasks, Reply, Task, TextEnv
 from rl_verifiers import Score
 
@@ -143,11 +144,11 @@ class HangsOnce(Hangs):
 
 
 def test_an_environment_that_hangs_is_our_failure_and_is_tried_again(chat):
-    (hung,) = play(Hangs(), Steps(chat), chat, limits=Limits(turn_timeout_s=0.02))
+    (hung,) = play(Hangs(), Steps(chat), chat, deadlines=Deadlines(turn_timeout_s=0.02))
     assert hung.failures == ["the environment gave no answer within 0.02 s"] * 2
     assert (hung.error, hung.turns, hung.score) == (hung.failures[-1], [], None)
     assert hung.task_id == "0"
-    (again,) = play(HangsOnce(), Steps(chat), chat, limits=Limits(turn_timeout_s=0.02))
+    (again,) = play(HangsOnce(), Steps(chat), chat, deadlines=Deadlines(turn_timeout_s=0.02))
     assert (again.error, len(again.failures), again.total_reward) == (None, 1, 1.0)
 
 
@@ -156,7 +157,7 @@ def test_a_reset_that_hangs_is_our_failure_too(chat):
         async def opening(self, task):
             await asyncio.sleep(3600)
 
-    (hung,) = play(NoStart(), Steps(chat), chat, limits=Limits(turn_timeout_s=0.01))
+    (hung,) = play(NoStart(), Steps(chat), chat, deadlines=Deadlines(turn_timeout_s=0.01))
     assert len(hung.failures) == 2
 
 
@@ -165,12 +166,13 @@ def test_a_time_out_inside_the_environment_is_not_taken_for_ours(chat):
         async def respond(self, action):
             raise TimeoutError("the server is slow")
 
-    (own,) = play(Own(), Steps(chat), chat, limits=Limits(turn_timeout_s=60, episode_timeout_s=60))
+    deadlines = Deadlines(turn_timeout_s=60, episode_timeout_s=60)
+    (own,) = play(Own(), Steps(chat), chat, deadlines=deadlines)
     assert own.error == "TimeoutError: the server is slow"
 
 
 def test_an_episode_late_in_an_answer_keeps_the_turn_unpaid(chat):
-    (late,) = play(Hangs(), Steps(chat), chat, limits=Limits(episode_timeout_s=0.05))
+    (late,) = play(Hangs(), Steps(chat), chat, deadlines=Deadlines(episode_timeout_s=0.05))
     assert (late.truncated, late.terminated, late.error, late.late) == (True, False, None, True)
     assert (late.score.status, late.score.reason) == ("over_limit", "no end within 0.05 s")
     assert not late.passed
@@ -185,7 +187,7 @@ def test_an_episode_late_in_sampling_is_left_at_the_prompt(chat):
                 await asyncio.sleep(3600)
             return await super().generate(ids, sampling)
 
-    (late,) = play(Talk(), Stalls(chat), chat, limits=Limits(episode_timeout_s=0.05))
+    (late,) = play(Talk(), Stalls(chat), chat, deadlines=Deadlines(episode_timeout_s=0.05))
     assert [t.reward for t in late.turns] == [0.25]
     assert chat.decode(list(late.final_prompt_ids)) == "0=?abcon"
     batch = gather([late], bootstrap=True)
@@ -198,7 +200,7 @@ def test_an_engine_that_times_out_stops_the_run(chat):
             raise TimeoutError("no engine")
 
     with pytest.raises(TimeoutError, match="no engine"):
-        play(Talk(), Down(chat), chat, limits=Limits(episode_timeout_s=60))
+        play(Talk(), Down(chat), chat, deadlines=Deadlines(episode_timeout_s=60))
 
 
 # --- retries --------------------------------------------------------------------------------------
@@ -400,7 +402,7 @@ def test_a_group_is_set_up_once_and_closed_after_its_last_episode(chat, concurre
 
 
 @pytest.mark.usefixtures("_nothing_shared")
-def test_a_set_up_that_fails_fails_its_group_and_is_asked_once(chat):
+def test_a_set_up_that_fails_twice_fails_its_group(chat):
     class NoLibrary(Shares):
         def set_up_group(self, task):
             Shares.made += 1
@@ -410,7 +412,32 @@ def test_a_set_up_that_fails_fails_its_group_and_is_asked_once(chat):
 
     trajectories = play(NoLibrary(), Steps(chat), chat, 2, group_size=3)
     assert [t.error for t in trajectories] == ["ConnectionError: no server"] * 3 + [None] * 3
-    assert (Shares.made, Shares.open_now) == (3, 0)
+    assert (Shares.made, Shares.open_now) == (4, 0)  # twice, then once and its library
+
+
+@pytest.mark.usefixtures("_nothing_shared")
+@pytest.mark.parametrize(
+    ("broken", "error", "calls"),
+    [(ConnectionError("no server"), None, 2), (UserError("no such index"), "no such index", 1)],
+)
+def test_a_set_up_that_fails_by_our_fault_is_tried_again(chat, broken, error, calls):
+    asked = []
+
+    class FailsOnce(Shares):
+        def set_up_group(self, task):
+            asked.append(task.id)
+            if len(asked) == 1:
+                raise broken
+            return super().set_up_group(task)
+
+    if error is not None:
+        with pytest.raises(UserError, match=error):
+            play(FailsOnce(), Steps(chat), chat, 1, group_size=3)
+    else:
+        played = play(FailsOnce(), Steps(chat), chat, 1, group_size=3)
+        assert [(t.error, t.failures) for t in played] == [(None, [])] * 3
+    assert len(asked) == calls
+    assert Shares.open_now == 0
 
 
 @pytest.mark.usefixtures("_nothing_shared")

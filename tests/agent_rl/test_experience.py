@@ -23,8 +23,10 @@ from agent_rl.config import (
 )
 from agent_rl.errors import UserError
 from agent_rl.experience import assign_credit, gather
+from agent_rl.opponent import Opponent
+from agent_rl.packing import pack
 from agent_rl.runs import RunFolder
-from agent_rl.stages import rl
+from agent_rl.stages import rl, rl_state
 from agent_rl.trajectory import Trajectory, Turn
 from rl_verifiers.score import VerifierError
 
@@ -233,6 +235,13 @@ class Faulty(Game):
         return super().score(completion, row)
 
 
+class Level(Game):
+    """Pays everything the same."""
+
+    def score(self, completion, row):
+        return 0.5
+
+
 class NotANumber(Game):
     def score(self, completion, row):
         return float("nan")
@@ -245,7 +254,7 @@ class Step:
     """One training step of a real, tiny setting."""
 
     config: RLConfig
-    state: rl.State
+    state: rl_state.State
     folder: RunFolder
 
     def run(self):
@@ -275,7 +284,7 @@ def step(tmp_path):
             },
         )
         folder = RunFolder.create(tmp_path / "run", {"stage": "rl"}, overwrite=True)
-        return Step(config, rl.set_up(config), folder)
+        return Step(config, rl_state.set_up(config), folder)
 
     return make
 
@@ -361,7 +370,7 @@ def test_the_next_rollouts_come_from_the_new_weights(step):
     with asyncio.Runner() as loop:
         played, _ = loop.run(rl.collect(run.config, run.state))
     batch = gather(played)
-    micros = rl.pack(batch.segments, micro_tokens=1000)
+    micros = pack(batch.segments, micro_tokens=1000)
     now, _ = run.state.policy.score_all(micros)
     torch.testing.assert_close(now, batch.sampler_logprobs_t, atol=1e-5, rtol=0)
 
@@ -386,6 +395,26 @@ def test_dynamic_sampling_plays_on_and_counts_what_it_threw_away(step):
     assert {id(t) for t in kept} <= {id(t) for t in played}
     assert len(rewards) <= 3
     assert len({(t.group, t.sample) for t in played}) == len(played), "no number is used twice"
+
+
+def test_a_step_without_anything_to_learn_still_does_what_is_due(step):
+    run = step("Level", algorithm=preset("grpo", dynamic_sampling=True), reference_refresh=1)
+    run.config = replace(run.config, opponent_refresh=1)
+    state = run.state
+    state.opponent = Opponent(state.policy.model, state.chat)
+    with torch.no_grad():
+        for parameter in state.policy.model.parameters():
+            parameter.mul_(1.5)
+    present = state.policy.model.state_dict()
+    version = state.engine.policy_version
+    metrics = run.run()
+    assert (metrics["groups/kept"], metrics["groups/zero_spread"]) == (0.0, 1.0)
+    for renewed in (state.opponent.state_dict(), state.reference.state_dict()):
+        assert all(torch.equal(present[name], renewed[name]) for name in present)
+    assert state.engine.policy_version == version
+    rows = run.folder.read_rollouts(1)
+    assert len(rows) == 2 * 4 * rl.MAX_ROUNDS
+    assert {(row["advantage"], row["reward"]) for row in rows} == {(None, 0.5)}
 
 
 def test_a_step_in_which_everything_failed_stops_the_run(step, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agent_rl.experience import Credit, gather
-from agent_rl.measure import credit_metrics, episode_row, rollout_metrics, rollout_rows
+from agent_rl.measure import Learned, credit_metrics, episode_row, rollout_metrics, rollout_rows
 from agent_rl.trajectory import Trajectory, Turn
 from rl_verifiers import Score
 
@@ -57,7 +57,7 @@ def test_a_batch_of_failures_only_has_no_reward_rather_than_zero(batch):
 def test_kl_is_per_trajectory_and_in_nats(batch):
     data = gather(batch[:2])
     credit = Credit(torch.tensor([1.0, 1.0, 0.0]), torch.zeros(3), torch.tensor([1.0, 0.0]))
-    metrics = credit_metrics(data, credit, torch.tensor([0.2, 0.4, -0.1]), None)
+    metrics = credit_metrics(Learned(data, credit, torch.tensor([0.2, 0.4, -0.1])), None)
     assert metrics["kl/reference"] == pytest.approx(0.25)
     assert metrics["samples/zero_advantage"] == 0.5
     assert metrics["reward/penalised"] == 0.5
@@ -78,7 +78,7 @@ def test_explained_variance_is_one_less_the_share_that_is_left(batch, values, ex
     data = gather(batch[:2])
     credit = Credit(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0]), torch.zeros(2))
     metrics = credit_metrics(
-        data, credit, None, torch.tensor([*values, 9], dtype=torch.float32)
+        Learned(data, credit, None), torch.tensor([*values, 9], dtype=torch.float32)
     )  # 9: a bootstrap
     assert metrics["value/explained_variance"] == pytest.approx(explained, abs=1e-6)
 
@@ -86,14 +86,14 @@ def test_explained_variance_is_one_less_the_share_that_is_left(batch, values, ex
 def test_constant_returns_have_nothing_to_explain(batch):
     data = gather(batch[:2])
     credit = Credit(torch.zeros(3), torch.ones(3), torch.zeros(2))
-    metrics = credit_metrics(data, credit, None, torch.tensor([0.0, 1.0, 2.0]))
+    metrics = credit_metrics(Learned(data, credit, None), torch.tensor([0.0, 1.0, 2.0]))
     assert metrics["value/explained_variance"] == 0.0
 
 
 def test_rows_tell_what_training_made_of_an_episode_if_it_was_trained_on(batch, chat):
     data = gather(batch[:2])
     credit = Credit(torch.tensor([1.0, 3.0, -2.0]), torch.zeros(3), torch.zeros(2))
-    rows = rollout_rows(batch, data, credit, torch.tensor([0.2, 0.4, -0.1]), chat, 7)
+    rows = rollout_rows(batch, Learned(data, credit, torch.tensor([0.2, 0.4, -0.1])), chat, 7)
     assert [row["advantage"] for row in rows] == [2.0, -2.0, None, None, None]
     assert [row["kl"] for row in rows[:2]] == pytest.approx([0.6, -0.1])
     assert {row["step"] for row in rows} == {7}
@@ -146,7 +146,7 @@ def test_long_messages_are_clipped(chat):
 def test_tokens_show_what_was_sampled_and_what_was_answered(chat, whole):
     trajectory = dialogue(chat, whole=whole)
     credit = Credit(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.zeros(4), torch.zeros(1))
-    (row,) = rollout_rows([trajectory], gather([trajectory]), credit, None, chat, 1)
+    (row,) = rollout_rows([trajectory], Learned(gather([trajectory]), credit, None), chat, 1)
     sampled = [t for t in row["tokens"] if t["mask"]]
     assert [t["text"] for t in sampled] == ["7", "<eos>", "8", "<eos>"]
     assert [t["logprob"] for t in sampled] == [-0.1, -0.2, -0.3, -0.4]
@@ -158,7 +158,7 @@ def test_tokens_show_what_was_sampled_and_what_was_answered(chat, whole):
 def test_only_the_first_episodes_of_a_step_keep_their_tokens(chat):
     many = [episode(0, n, (7,), 0.0) for n in range(40)]
     credit = Credit(torch.zeros(40), torch.zeros(40), torch.zeros(40))
-    rows = rollout_rows(many, gather(many), credit, None, chat, 1)
+    rows = rollout_rows(many, Learned(gather(many), credit, None), chat, 1)
     assert sum("tokens" in row for row in rows) == 32
 
 

@@ -8,16 +8,17 @@ import torch
 
 from agent_rl import algorithms, models
 from agent_rl.chat import Chat
-from agent_rl.config import TinyModel
+from agent_rl.config import EnvConfig, TinyModel
 from agent_rl.engines import Sampling
 from agent_rl.errors import UserError
 from agent_rl.experience import gather
 from agent_rl.loading import load_recipe
 from agent_rl.opponent import Opponent
+from agent_rl.preflight import check_env
 from agent_rl.rollout import Assignment, play_groups, seed_of
 from agent_rl.runs import RunFolder
 from agent_rl.self_play import by_seat, trained_seats
-from agent_rl.stages import rl
+from agent_rl.stages import rl, rl_state
 from agent_rl.stages.evaluate import held_out
 from agent_rl.trajectory import Trajectory, Turn
 from rl_envs import Reply, Task
@@ -149,6 +150,20 @@ def test_the_baseline_is_that_of_the_seat(chat, scripted):
     assert 0 < wins < len(played)
 
 
+def test_a_group_verifier_over_seats_is_refused(chat, scripted, tmp_path):
+    line = r"has 2 seats and a group verifier.*leave the group verifier out"
+    with pytest.raises(UserError, match=line):
+        play(Pennies(group_verifier=lambda texts, rows: [1.0] * len(texts)), scripted(coin), chat)
+    path = tmp_path / "games.py"
+    path.write_text(
+        "from tests.agent_rl.test_self_play import Pennies\n"
+        "class Judged(Pennies):\n"
+        "    group_verifier = staticmethod(lambda texts, rows: [1.0] * len(texts))\n"
+    )
+    with pytest.raises(UserError, match=line):
+        check_env(EnvConfig(f"{path}:Judged"))
+
+
 def test_same_seed_same_games(chat, scripted):
     assert play(Pennies(), scripted(coin), chat) == play(Pennies(), scripted(coin), chat)
 
@@ -255,7 +270,7 @@ def configured(tmp_path, text):
 
 def test_a_restored_run_goes_on_against_the_same_opponent(tmp_path):
     config, folder = configured(tmp_path, RUN), RunFolder.create(tmp_path / "run", {})
-    state = rl.set_up(config)
+    state = rl_state.set_up(config)
     start = {name: value.clone() for name, value in state.opponent.state_dict().items()}
     with asyncio.Runner() as loop:
 
@@ -271,9 +286,9 @@ def test_a_restored_run_goes_on_against_the_same_opponent(tmp_path):
         assert equal(state.opponent.state_dict(), renewed)
         assert not equal(start, renewed)
         train(state)
-        rl.save(config, state, folder)
-        again = rl.set_up(config)
-        rl.restore(again, folder)
+        rl_state.save(config, state, folder)
+        again = rl_state.set_up(config)
+        rl_state.restore(again, folder)
         assert equal(again.opponent.state_dict(), state.opponent.state_dict())
         (earned, weights), (earned_again, weights_again) = train(state), train(again)
     assert earned == earned_again
@@ -287,7 +302,7 @@ def equal(one, other):
 def test_an_opponent_without_a_seat_for_it_stops_the_run(tmp_path):
     config = configured(tmp_path, RUN.replace("opponent: self", "opponent: random"))
     with pytest.raises(UserError, match="no environment of this run has several seats"):
-        rl.set_up(config)
+        rl_state.set_up(config)
 
 
 def test_held_out_games_need_an_opponent(tmp_path):

@@ -22,7 +22,8 @@ from agent_rl.config import (
 from agent_rl.errors import UserError
 from agent_rl.policy import Policy
 from agent_rl.runs import Console, RunFolder
-from agent_rl.stages import sft
+from agent_rl.stages import examples, sft
+from rl_envs import TextEnv
 from rl_envs.tools import ToolEnv, ToolFailure, tool
 from tests.agent_rl.families import make_chat
 
@@ -59,8 +60,8 @@ def settings(**changes) -> SFTConfig:
 
 
 def all_examples(path, chat, context=64):
-    examples = sft.FileExamples(path, chat, context)
-    return sorted(examples.draw(0, len(ROWS)), key=lambda s: s.ids)
+    source = examples.FileExamples(path, chat, context)
+    return sorted(source.draw(0, len(ROWS)), key=lambda s: s.ids)
 
 
 def train(model, batch, config):
@@ -110,8 +111,8 @@ def test_neither_micro_batches_nor_packing_nor_order_change_the_step(file):
         (batch[::-1], settings()),
         (batch[2:] + batch[:2], settings(packing=True, pack_tokens=64)),
     ]
-    for examples, config in others:
-        torch.testing.assert_close(train(model, examples, config)[1], wanted, atol=1e-6, rtol=0)
+    for rows, config in others:
+        torch.testing.assert_close(train(model, rows, config)[1], wanted, atol=1e-6, rtol=0)
 
 
 def test_the_held_out_loss_is_the_training_loss_of_the_same_examples(file):
@@ -130,7 +131,7 @@ def test_only_the_last_answer_and_its_end_token_are_trained_on():
         {"role": "user", "content": "ef"},
         {"role": "assistant", "content": "gh"},
     ]
-    example = sft.example(messages, chat, 64, where="here")
+    example = examples.example(messages, chat, 64, where="here")
     trained = [example.ids[p] for p in example.sampled]
     assert trained == [*chat.tokenizer.encode("gh", add_special_tokens=False), 2]
     assert example.sampled == tuple(range(example.prompt_length, len(example.ids)))
@@ -139,7 +140,9 @@ def test_only_the_last_answer_and_its_end_token_are_trained_on():
 def test_the_prompt_that_training_sees_is_the_one_generation_sees():
     _, chat = tiny()
     asked = [{"role": "user", "content": "1+1="}]
-    example = sft.example([*asked, {"role": "assistant", "content": "2"}], chat, 64, where="here")
+    example = examples.example(
+        [*asked, {"role": "assistant", "content": "2"}], chat, 64, where="here"
+    )
     assert list(example.ids[: example.prompt_length]) == chat.prompt_ids(asked)
 
 
@@ -157,7 +160,7 @@ def test_the_prompt_that_training_sees_is_the_one_generation_sees():
 def test_a_row_that_cannot_be_trained_on_is_named(file, row, line):
     _, chat = tiny()
     with pytest.raises(UserError) as caught:
-        sft.FileExamples(file([row]), chat, 64)
+        examples.FileExamples(file([row]), chat, 64)
     assert line in str(caught.value)
     assert "data.jsonl" in str(caught.value)
 
@@ -170,25 +173,25 @@ def test_conversations_and_pairs_make_the_same_example(file):
         {"prompt": said[:1], "completion": said[1:]},
         {"messages": said},
     ]
-    one, two, three = sft.FileExamples(file(rows), chat, 64).draw(0, 3)
+    one, two, three = examples.FileExamples(file(rows), chat, 64).draw(0, 3)
     assert one == two == three
 
 
 def test_a_batch_repeats_no_row_while_there_are_enough_and_depends_on_its_seed_only(file):
     _, chat = tiny()
-    examples = sft.FileExamples(file(), chat, 64)
-    assert len({e.ids for e in examples.draw(3, 5)}) == 5
-    assert len(examples.draw(3, 12)) == 12
-    assert examples.draw(3, 4) == examples.draw(3, 4)
-    assert examples.draw(3, 5) != examples.draw(4, 5)
+    source = examples.FileExamples(file(), chat, 64)
+    assert len({e.ids for e in source.draw(3, 5)}) == 5
+    assert len(source.draw(3, 12)) == 12
+    assert source.draw(3, 4) == source.draw(3, 4)
+    assert source.draw(3, 5) != source.draw(4, 5)
 
 
 def test_demonstrations_of_training_and_test_share_no_prompt():
     _, chat = tiny()
     data = DataConfig(env=ARITHMETIC)
-    train_set = sft.examples_of(data, "train", chat, 64).draw(0, 300)
+    train_set = examples.examples_of(data, "train", chat, 64).draw(0, 300)
     config = SFTConfig(model=ModelConfig(tiny=TINY), data=data, held_out=100)
-    held_out = sft.held_out_examples(config, chat, 64)
+    held_out = examples.held_out_examples(config, chat, 64)
     prompts = {e.ids[: e.prompt_length] for e in train_set}
     assert len(held_out) == 100
     assert prompts.isdisjoint(e.ids[: e.prompt_length] for e in held_out)
@@ -198,10 +201,10 @@ def test_a_split_among_the_options_is_the_one_that_trains_and_not_the_held_out_o
     _, chat = tiny()
     env = EnvConfig("text/Arithmetic-v0", options={"terms": 2, "split": "train"})
     data = DataConfig(env=env)
-    train_set = sft.examples_of(data, "train", chat, 64).draw(0, 300)
+    train_set = examples.examples_of(data, "train", chat, 64).draw(0, 300)
     config = SFTConfig(model=ModelConfig(tiny=TINY), data=data, held_out=100)
     prompts = {e.ids[: e.prompt_length] for e in train_set}
-    held_out = sft.held_out_examples(config, chat, 64)
+    held_out = examples.held_out_examples(config, chat, 64)
     assert prompts.isdisjoint(e.ids[: e.prompt_length] for e in held_out)
 
 
@@ -210,27 +213,27 @@ def test_training_on_the_held_out_split_is_refused():
     env = EnvConfig("text/Arithmetic-v0", options={"terms": 2, "split": "test"})
     config = SFTConfig(model=ModelConfig(tiny=TINY), data=DataConfig(env=env), held_out=10)
     with pytest.raises(UserError, match="text/Arithmetic-v0 trains on 'test' itself"):
-        sft.held_out_examples(config, chat, 64)
+        examples.held_out_examples(config, chat, 64)
 
 
 @pytest.mark.parametrize("data", [DataConfig(), DataConfig(path="x", env=ARITHMETIC)])
 def test_data_is_given_once(data):
     _, chat = tiny()
     with pytest.raises(UserError, match=r"either path .* or env"):
-        sft.examples_of(data, "train", chat, 64)
+        examples.examples_of(data, "train", chat, 64)
 
 
 def test_an_unknown_style_lists_those_there_are():
     _, chat = tiny()
     data = DataConfig(env=ARITHMETIC, styles={"baroque": 1.0})
     with pytest.raises(UserError, match=r"data.styles: text/Arithmetic-v0 demonstrates \['"):
-        sft.examples_of(data, "train", chat, 64)
+        examples.examples_of(data, "train", chat, 64)
 
 
 def test_styles_come_in_their_shares():
     _, chat = tiny()
     data = DataConfig(env=ARITHMETIC, styles={"worked": 1.0, "terse": 3.0})
-    drawn = sft.examples_of(data, "train", chat, 64).draw(0, 400)
+    drawn = examples.examples_of(data, "train", chat, 64).draw(0, 400)
     said = [chat.decode([e.ids[p] for p in e.sampled]) for e in drawn]
     terse = sum(text.startswith("\\boxed{") for text in said)
     assert 250 < terse < 350  # 300 +- 6 standard deviations
@@ -244,7 +247,9 @@ def many(n=400, prompts=400):
 
 
 def places(path, split, n_held_out):
-    return [int(where.rsplit(" ", 1)[1]) for where, _ in sft.split_rows(path, split, n_held_out)]
+    return [
+        int(where.rsplit(" ", 1)[1]) for where, _ in examples.split_rows(path, split, n_held_out)
+    ]
 
 
 @pytest.mark.parametrize(("wanted", "least", "most"), [(0, 0, 0), (20, 8, 32), (399, 40, 80)])
@@ -263,7 +268,7 @@ def test_every_row_of_a_file_is_trained_on_or_held_out(file):
 def test_no_prompt_of_a_file_is_trained_on_and_held_out(file):
     path = file(many(prompts=100))
     asked = [
-        {messages[0]["content"] for _, messages in sft.split_rows(path, split, 60)}
+        {messages[0]["content"] for _, messages in examples.split_rows(path, split, 60)}
         for split in ("train", "test")
     ]
     assert asked[1]
@@ -274,7 +279,7 @@ def test_the_order_of_a_file_does_not_change_what_is_held_out(file):
     asked = []
     for rows in (many(), many()[::-1]):
         path = file(rows)
-        asked.append({m[0]["content"] for _, m in sft.split_rows(path, "test", 40)})
+        asked.append({m[0]["content"] for _, m in examples.split_rows(path, "test", 40)})
     assert asked[0] == asked[1]
 
 
@@ -282,13 +287,13 @@ def test_a_file_of_which_nothing_is_left_to_train_on_is_refused(file):
     alone = next(row for row in many() if "train" not in splits_of(file([row])))
     config = SFTConfig(model=ModelConfig(tiny=TINY), data=DataConfig(path=file([alone] * 3)))
     with pytest.raises(UserError, match=r"all 3 rows are held out.*set held_out to 0"):
-        sft.check_data(config)
-    sft.check_data(dataclasses.replace(config, held_out=0))
+        examples.check_data(config)
+    examples.check_data(dataclasses.replace(config, held_out=0))
 
 
 def splits_of(path):
     try:
-        sft.split_rows(path, "train", 64)
+        examples.split_rows(path, "train", 64)
     except UserError:
         return {"test"}
     return {"train"}
@@ -334,7 +339,7 @@ def test_a_run_stopped_before_its_first_checkpoint_still_has_the_loss_before(
 def told_by_the_template(family):
     env = EnvConfig("text/Calculator-v0", options={"call_format": "template"})
     chat = make_chat(family)
-    return chat, sft.Demonstrations(DataConfig(env=env), "train", chat, 10_000)
+    return chat, examples.Demonstrations(DataConfig(env=env), "train", chat, 10_000)
 
 
 def test_demonstrations_are_told_the_tools_by_the_template_and_go_on_after_calls():
@@ -349,7 +354,9 @@ def test_demonstrations_are_told_the_tools_by_the_template_and_go_on_after_calls
 
 
 def test_demonstrations_of_calls_that_the_template_writes_otherwise_are_refused():
-    with pytest.raises(UserError, match="the chat template's is `llama3`; set the environment's"):
+    with pytest.raises(
+        UserError, match=r"the chat template's is `llama3`; set the .* `call_format: llama3`"
+    ):
         told_by_the_template("llama3")[1].draw(0, 1)
 
 
@@ -377,8 +384,8 @@ class Dies(ToolEnv):
 
 
 def test_a_demonstration_in_which_a_sandbox_dies_is_played_again(monkeypatch):
-    monkeypatch.setattr(sft, "make", lambda *_, **__: Dies())
-    source = sft.Demonstrations(
+    monkeypatch.setattr(examples, "make", lambda *_, **__: Dies())
+    source = examples.Demonstrations(
         DataConfig(env=EnvConfig("dies")), "train", make_chat("qwen25"), 999
     )
     want = source.draw(0, 3)
@@ -390,3 +397,32 @@ def test_a_demonstration_in_which_a_sandbox_dies_is_played_again(monkeypatch):
         else:
             with pytest.raises(UserError, match=r"dies failed 2 times: ToolFailure: .*box died"):
                 source.draw(0, 3)
+
+
+class Closing(TextEnv):
+    """Counts how often it was closed."""
+
+    tasks = ({"prompt": "1", "answer": "2"},)
+    styles = ("plain",)
+    closed = 0
+
+    def demonstration(self, task, style, rng):
+        return "2"
+
+    def close(self):
+        Closing.closed += 1
+        super().close()
+
+
+@pytest.mark.parametrize("held_out", [0, 2])
+def test_the_environment_of_demonstrations_is_closed(monkeypatch, tmp_path, held_out):
+    monkeypatch.setattr(examples, "make", lambda *_, **__: Closing())
+    monkeypatch.setattr(Closing, "closed", 0)
+    config = dataclasses.replace(
+        settings(steps=2, held_out=held_out), data=DataConfig(env=EnvConfig("closing"))
+    )
+    examples.check_data(config)
+    assert Closing.closed == 1
+    folder = RunFolder.create(tmp_path / "run", {})
+    sft.run(config, folder, Console(file=io.StringIO()))
+    assert Closing.closed == 2 + (held_out > 0)

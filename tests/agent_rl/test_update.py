@@ -15,7 +15,7 @@ from agent_rl import algorithms
 from agent_rl.algorithms import preset
 from agent_rl.config import ModelConfig, OptimizerConfig, RLConfig, SamplingConfig
 from agent_rl.experience import assign_credit, gather
-from agent_rl.measure import credit_metrics
+from agent_rl.measure import Learned, credit_metrics
 from agent_rl.optim import make_optimizer
 from agent_rl.packing import pack
 from agent_rl.policy import Policy
@@ -583,7 +583,8 @@ def test_the_value_head_learns_the_returns_of_a_fixed_batch():
     for _ in range(30):
         _, values = policy.score_all(pack(batch.segments, micro_tokens=64))
         credit = assign_credit(algorithm, batch, batch.rewards_t, values)
-        explained.append(credit_metrics(batch, credit, None, values)["value/explained_variance"])
+        metrics = credit_metrics(Learned(batch, credit, None), values)
+        explained.append(metrics["value/explained_variance"])
         targets = Targets(
             torch.zeros_like(credit.advantages_t),
             batch.sampler_logprobs_t,

@@ -70,6 +70,22 @@ def test_right(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"\boxed{ 16 }", "16"),
+        (r"\boxed{+16}", "16"),
+        (r"\boxed{ -16}", "-16"),
+        (r"\boxed{1,071}", "1071"),
+        (r"\boxed{-12,345,678 }", "-12345678"),
+    ],
+)
+def test_the_same_number_in_another_way_is_right_but_not_the_bare_box(text, answer):
+    assert scored(text, answer).status == "correct"
+    score = scored(text, answer, format_reward=0.2)
+    assert (score.value, score.parts) == (0.8, {"answer": 1.0, "format": 0.0})
+
+
+@pytest.mark.parametrize(
     ("text", "status"),
     [
         (r"\boxed{17}", "wrong"),
@@ -78,9 +94,12 @@ def test_right(text):
         (r"\boxed{-16}", "wrong"),
         ("16", "no_answer"),
         (r"\boxed{16", "no_answer"),
-        (r"\boxed{ 16 }", "no_answer"),
         (r"\boxed{16.0}", "no_answer"),
-        (r"\boxed{+16}", "no_answer"),
+        (r"\boxed{+-16}", "no_answer"),
+        (r"\boxed{1,6}", "no_answer"),
+        (r"\boxed{0,016}", "no_answer"),
+        (r"\boxed{1 6}", "no_answer"),
+        (r"\boxed{" + " " * 50_000, "no_answer"),
         (r"\boxed{16} \boxed{x}", "no_answer"),
         (r"\boxed{1６}", "no_answer"),
     ],

@@ -81,7 +81,7 @@ def test_random_text_is_a_query(cache, query):
 def test_a_search_is_bounded_by_its_work(env, monkeypatch):
     env.reset(options={"index": 0})
     monkeypatch.setattr(browse_corpus, "MAX_STEPS", 100)
-    monkeypatch.setattr(browse_corpus, "_PERIOD", 10)
+    monkeypatch.setattr(browse_corpus, "PERIOD", 10)
     text, _ = act(env, "search", query="swallows return in the second week of April")
     assert text == "Error: the words are too common; use rarer ones"
 

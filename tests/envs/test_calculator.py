@@ -107,9 +107,16 @@ def test_options_that_make_no_problem_are_refused(options):
         ("<think>\\boxed{ANSWER}</think>", 0.0),
         ("<think>\\boxed{1}</think>\\boxed{ANSWER}", 1.0),
         ("\\boxed{ANSWER} \\boxed{1}", 0.0),
+        ("\\boxed{ +ANSWER }", 1.0),
     ],
 )
 def test_the_last_box_behind_the_thinking_counts(text, reward):
     env = rl_envs.make("text/Calculator-v0")
     env.reset(seed=0, options={"index": 0})
     assert env.step(text.replace("ANSWER", env.task.answer))[1] == reward
+
+
+def test_commas_between_thousands_are_read():
+    env = rl_envs.make("text/Calculator-v0")
+    env.reset(options={"task": rl_envs.Task("63*17", "", "1071", {"steps": ["63*17"]})})
+    assert env.step("\\boxed{1,071}")[1] == 1.0

@@ -1,5 +1,7 @@
 import asyncio
 import pickle
+import subprocess
+import sys
 
 import pytest
 from gymnasium.error import ResetNeeded
@@ -266,6 +268,43 @@ def test_class_tasks_do_not_leak_between_classes():
 def test_no_demonstrations_names_the_class():
     with pytest.raises(DataError, match="Double has no demonstrations"):
         begun(Double()).expert(None)
+
+
+def test_a_demonstration_of_one_turn_is_not_played_twice():
+    class Parrot(Dialogue):
+        def demonstration(self, task, style, rng):
+            return task.answer
+
+    env = begun(Parrot())
+    assert env.step(env.demonstrate("", None))[0][0]["content"] == "turn 1"
+    with pytest.raises(DataError, match=r"^Parrot: .* turn 2: override `demonstrate\(style, rng"):
+        env.demonstrate("", None)
+    Parrot.demonstrate = lambda self, style, rng: "stop"
+    assert env.step(env.expert(None))[1] == 1.0
+
+
+def test_no_environment_of_ours_overrides_expert():
+    for env_id in rl_envs.ids():
+        assert type(rl_envs.make(env_id)).expert is TextEnv.expert
+
+
+FORK = """
+import asyncio, os, signal, sys
+from rl_envs import driver
+async def say(): return "said"
+assert driver.wait(say()) == "said"
+with driver._hooks._lock:  # as another thread might, at that very moment
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        os._exit(driver.wait(say()) != "said")
+assert os.waitpid(child, 0)[1] == 0
+assert driver.wait(say()) == "said"
+"""
+
+
+def test_hooks_are_awaited_in_a_process_that_was_forked_with_the_lock_held():
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=60)
 
 
 def test_rows_serve_as_tasks():

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 from rl_envs.tasks import DataError
-from rl_envs.tools import ToolEnv, ToolError, ToolFailure
+from rl_envs.tools import ToolEnv, ToolError, ToolFailure, mcp_connection
 from rl_envs.tools import mcp as mcp_tools
 from rl_envs.tools.execution import ToolTimeout
 from rl_envs.tools.mcp import tools_of
-from rl_envs.tools.mcp_connection import mcp_loop
+from rl_envs.tools.mcp_connection import LOOP
 from rl_envs.types import Task
 
 pytest.importorskip("mcp")
@@ -77,7 +77,7 @@ def is_gone(pid):
 
 def running():
     """The tasks of all connections."""
-    return set(asyncio.all_tasks(mcp_loop()))
+    return set(asyncio.all_tasks(LOOP.loop))
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +157,23 @@ def test_a_call_that_takes_too_long_leaves_the_others_their_own_replies():
         word.upper() for word in words
     ]
     server.disconnect()
+
+
+@pytest.mark.parametrize("per_episode", [False, True])
+def test_a_server_that_hangs_is_our_failure_and_is_replaced(monkeypatch, per_episode):
+    monkeypatch.setattr(mcp_connection, "PING_S", 0.5)
+    for limit in ("PROCESS_TERMINATION_TIMEOUT", "FORCE_KILL_TIMEOUT"):
+        monkeypatch.setattr(f"mcp.client.stdio.{limit}", 0.1)
+    tools = named(spec(timeout_s=0.5, per_episode=per_episode))
+    (pid,) = together(call(tools, "process"))
+    os.kill(int(pid), signal.SIGSTOP)
+    found = together(*(call(tools, "shout", text="a") for _ in range(3)))
+    assert {type(each) for each in found} == {ToolFailure}
+    assert "nor to a ping" in "".join(map(str, found))
+    assert is_gone(int(pid))
+    tools["shout"].server.begin()  # the next episode
+    assert together(call(tools, "shout", text="b")) == ["B"]
+    tools["shout"].server.disconnect()
 
 
 def test_the_call_that_ends_the_server_fails_alone_and_a_killed_one_is_started_again():

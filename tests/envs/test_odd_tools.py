@@ -87,7 +87,7 @@ def test_more_broken_calls_never_cost_less(count):
     )
     assert asked >= min(count, 65)
     assert reward == pytest.approx(-0.1 * asked)
-    assert seen == min(count, 33)
+    assert seen == min(count, 64)
 
 
 def test_a_call_that_was_left_behind_pays_nothing():

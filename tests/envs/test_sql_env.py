@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import yaml
 
 import rl_envs
 import rl_sandboxes
@@ -323,3 +324,7 @@ def test_the_prompt_says_what_an_answer_is():
         form: rl_envs.make("text/SQL-v0", answer=form).system_prompt for form in ("sql", "value")
     }
     assert prompts == sql_env._PROMPTS
+
+
+def test_no_family_is_a_word_that_yaml_reads_as_something_else():
+    assert yaml.safe_load(f"[{', '.join(FAMILIES)}]") == list(FAMILIES)

@@ -56,7 +56,7 @@ def test_documented_returns_are_exact(choose, documented):
 
 
 def test_playing_the_expert_gives_its_return():
-    assert played(lambda env, _: env.expert(None)) == pytest.approx(15.047, abs=0.35)
+    assert played(lambda env, _: env.demonstrate("expert", None)) == pytest.approx(15.047, abs=0.35)
 
 
 def test_playing_at_random_gives_its_return():

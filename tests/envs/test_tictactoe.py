@@ -69,6 +69,13 @@ def test_oracle_gets_one_on_200_tasks_and_random_moves_under_a_fifth(split):
     assert np.mean(chance) < HARD
 
 
+def test_a_demonstration_answers_the_opponent():
+    env, rng = TicTacToe(start="empty"), np.random.default_rng(0)
+    for index in range(20):
+        env.reset(options={"index": index})
+        assert finish(env, lambda e: e.demonstrate("move", rng))[0] == 1.0
+
+
 def test_mirrored_positions_share_a_split():
     def classes(split):
         tasks = TicTacToe(split=split, start="any").tasks

@@ -11,6 +11,7 @@ import pytest
 
 from rl_envs import DataError, Task
 from rl_envs.tools import Finish, Tool, ToolEnv, ToolError, ToolFailure, cut, tool
+from rl_envs.tools.formats import MAX_CALLS
 
 TASKS = [Task("1", "What is in the drawer?", answer="a spoon")]
 never = threading.Event()
@@ -317,12 +318,30 @@ def test_a_budget_of_calls():
     assert (env.opened, info["tools"]["calls"], info["tools"]["over_budget"]) == (1, 1, 1)
 
 
-def test_a_thousand_calls_in_one_action_are_not_all_carried_out():
+def as_message(env, times):
+    made = {"type": "function", "function": {"name": "open", "arguments": {}}}
+    return {"role": "assistant", "content": None, "tool_calls": [made] * times}
+
+
+@pytest.mark.parametrize("said", [lambda env, n: env.call_text("open") * n, as_message])
+def test_what_is_read_is_carried_out_and_of_more_nothing(said):
     env = begun()
-    seen, *_, info = env.step(env.call_text("open") * 1000)
-    assert env.opened <= 32
-    assert len(seen) <= 33
-    assert sum(info["tools"].values()) >= env.opened
+    seen, *_, info = env.step(said(env, MAX_CALLS))
+    assert (env.opened, len(seen), info["tools"]["calls"]) == (MAX_CALLS,) * 3
+    assert info["tools"]["over_budget"] == 0
+    for over in (MAX_CALLS + 1, 1000):
+        seen, *_, info = env.step(said(env, over))
+        assert f"over {MAX_CALLS} calls at once; none was carried out" in seen[0]["content"]
+    assert (env.opened, info["tools"]["malformed"]) == (MAX_CALLS, 2)
+
+
+@pytest.mark.parametrize("times", [float("nan"), float("inf"), "\ud800", {1: 2}, {"\udfff": 1}])
+def test_arguments_that_are_no_json_reach_no_tool(times):
+    env = begun()
+    made = {"type": "function", "function": {"name": "open", "arguments": {"times": times}}}
+    seen, *_, info = env.step({"role": "assistant", "content": None, "tool_calls": [made]})
+    assert (info["tools"]["malformed"], info["tools"]["calls"]) == (1, 0)
+    assert seen[0]["content"].startswith("Error: ")
 
 
 def test_a_policy_that_never_stops_calling_is_cut_off_unpaid():
@@ -354,8 +373,8 @@ def test_the_template_gets_the_tools_where_it_tells_them():
     env = Drawer(call_format="template")
     seen, info = env.reset(seed=0)
     assert [message["role"] for message in seen] == ["user"]
-    assert info["tools"] == env.definitions
-    assert "tools" not in Drawer().reset(seed=0)[1]
+    assert info["definitions"] == env.definitions
+    assert "definitions" not in Drawer().reset(seed=0)[1]
 
 
 def test_the_system_prompt_tells_the_tools():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import rl_envs
 from rl_envs import DataError
+from rl_envs.text import user_sim
 from rl_envs.text.user_sim import DOMAINS, UserSim, next_move
 from rl_envs.text.user_sim_speech import amounts_in, is_yes, read_acts
 from rl_envs.text.user_sim_users import _same
@@ -599,3 +600,23 @@ def test_case_and_spaces_of_arguments_do_not_count(domain):
             _, reward, terminated, truncated, info = env.step(move)
             assert not truncated
         assert reward == 1.0, (index, info["score"])
+
+
+def test_a_desk_may_override_a_tool_without_marking_it_again(monkeypatch):
+    class Strict(DOMAINS["shop"]):
+        """Looks nobody up."""
+
+        def get_customer(self, customer_id: str) -> str:
+            """Never.
+
+            Args:
+                customer_id: Whose.
+            """
+            return "no"
+
+    names = list(UserSim().tools)
+    monkeypatch.setattr(user_sim, "DOMAINS", {"shop": Strict})
+    env = UserSim()
+    env.reset(seed=0)
+    assert list(env.tools) == names
+    assert env.step(env.call_text("get_customer", customer_id="x"))[0][0]["content"] == "no"

@@ -82,6 +82,14 @@ def test_oracle_solves_every_word_in_six():
         assert play(env, lambda e: e.expert(None))[0] == 1.0
 
 
+def test_a_demonstration_plays_the_marks_and_not_its_first_guess_again():
+    env = Wordle()
+    env.reset(options={"index": 0})
+    assert play(env, lambda e: e.demonstrate("guess", None))[0] == 1.0
+    guesses = [guess for guess, _ in env.history]
+    assert len(set(guesses)) == len(guesses) > 1
+
+
 def test_secrets_of_the_splits_are_disjoint_and_make_the_list():
     train, test = ({task.answer for task in Wordle(split=s).tasks} for s in ("train", "test"))
     assert not train & test

@@ -128,6 +128,15 @@ def test_it_ends_when_told_with_nothing_left(tmp_path):
     until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children))
 
 
+def test_told_twice_it_gives_up_in_one_line(tmp_path):
+    served = Served(tmp_path, "--workers", "1")
+    with rl_sandboxes.make("remote", url=served.url, token="secret") as remote:
+        remote.session()
+        served.process.send_signal(signal.SIGINT)
+        served.process.send_signal(signal.SIGTERM)  # two of a kind could become one
+        assert served.ended() == (1, "ended at once: what still ran was given up\n")
+
+
 def children_of(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         own = file.read().split()

@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+import time
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from rl_sandboxes.types import Result
 from rl_verifiers import VerifierError, make
 from rl_verifiers.sql_compare import Table, same, unordered
+from rl_verifiers.sql_inside import answers
 from rl_verifiers.sql_text import find_query, ordering, single_query, tokens_of
 
 SCHEMA = """
@@ -135,6 +137,46 @@ def test_work_is_limited_by_steps_not_by_time():
     assert judged("SELECT hex(zeroblob(900000000))", "SELECT 1").status == "over_limit"
     assert judged("SELECT " + "1," * 11_000 + "1", "SELECT 1").status == "over_limit"
     assert judged("SELECT " + "(" * 5_000, "SELECT 1").status in ("unparsable", "over_limit")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "printf('%.*c', 900000000, 'x')",
+        "printf('%.900000000c', 'x')",
+        "printf('%' || '.9' || '00000000c', 'x')",
+        "printf('%%%-+,.9999d', 1)",
+        "printf('%s' || char(10) || '%.*c', 1, 900000000, 'x')",
+        "printf(x'252e2a63', 900000000, 'x')",
+        "format(replace(hex(zeroblob(500)), '0', '%d'), 1)",
+    ],
+)
+def test_one_step_of_printf_is_bounded(call):
+    before = time.process_time()
+    (outcome,) = answers("", "", [f"SELECT {call}"], 5_000_000, 1_000, 1 << 20)
+    assert time.process_time() - before < 1.0
+    assert (outcome["status"], outcome["message"][:12]) == ("over_limit", "printf with ")
+
+
+def test_printf_is_sqlites_own():
+    formats = (
+        "'%.2f', 3.14159",
+        "'%d %s %f %05d %,d %% %-6s|%x %e %q %Q', 1, 'é', 2.5, 42, 1234567, 'a', 255, 0.1, 'it''s'",
+        "'%s%s', 'one'",
+        "'%%*d%999d', 7",
+        "NULL, 1",
+        "2.5",
+        "1e20",
+        "",
+    )
+    query = "SELECT " + ", ".join(f"printf({each})" for each in formats)
+    (outcome,) = answers("", "", [query], 5_000_000, 1_000, 1 << 20)
+    expected = sqlite3.connect(":memory:").execute(query).fetchall()
+    assert (outcome["message"], outcome["rows"]) == ("", [list(row) for row in expected])
+    assert outcome["rows"][0][0] == "3.14"
+    assert judged(
+        "SELECT printf('%.2f', weight) FROM pet", [["4.50"]] * 2 + [["30.00"], ["12.25"], ["0.10"]]
+    ).passed
 
 
 def test_a_coincidence_is_found_by_a_second_instance():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from typing import Any
 
@@ -12,19 +13,54 @@ _PRAGMA = 19  # SQLITE_PRAGMA
 _REFUSED_FUNCTIONS = {"random", "randomblob", "load_extension"}
 _SYNTAX = ("syntax error", "incomplete input", "unrecognized token", "parser stack overflow")
 _TOO_MUCH = ("interrupted", "too big", "out of memory", "too many", "too large", "too complex")
-_PERIOD = 1000  # virtual machine steps between two looks at the count
+PERIOD = 1000  # virtual machine steps between two looks at the count
 _CELL_BYTES = 16
+_MAX_FORMAT = 1000  # characters
+_CONVERSION = re.compile(r"%([-+ #0!,.*0-9]*).?", re.DOTALL)
+_UNBOUNDED = re.compile(r"\*|[0-9]{4}")
 
 
-class _Steps:
+class Steps:
     """Counts steps of SQLite's virtual machine; a true result of a call interrupts it."""
 
     def __init__(self, most: int) -> None:
         self.left = most
 
     def __call__(self) -> int:
-        self.left -= _PERIOD
+        """Another period has passed: whether that is too many."""
+        self.left -= PERIOD
         return int(self.left < 0)
+
+
+class Printf:
+    """SQLite's own ``printf``, in one step of which a wide field could take minutes: bounded.
+
+    It is called with what a query made of its arguments, so no spelling of the query gets past it.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.refused = ""
+        self._connection = _limited(sqlite3.connect(":memory:"), max_bytes)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What SQLite gives.
+
+        Raises:
+            ValueError: A field is not bounded.
+        """
+        if not arguments or arguments[0] is None:
+            return None
+        form, *rest = arguments
+        form = form.decode("utf-8", "replace") if isinstance(form, bytes) else form
+        text = form if isinstance(form, str) else ""  # a number, as text, has no fields
+        if len(text) > _MAX_FORMAT:
+            self.refused = "printf with a format of over " + str(_MAX_FORMAT) + " characters"
+        elif any(_UNBOUNDED.search(found[1]) for found in _CONVERSION.finditer(text)):
+            self.refused = "printf with a width or precision that is * or over 999"
+        if self.refused:
+            raise ValueError(self.refused)
+        query = "SELECT printf(?" + ", ?" * len(rest) + ")"
+        return self._connection.execute(query, (form, *rest)).fetchone()[0]
 
 
 def answers(
@@ -49,10 +85,7 @@ def answers(
         connection = _opened(schema, file)
     except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError) as error:
         return [_outcome("database", str(error)) for _ in queries]
-    connection.text_factory = lambda data: data.decode("utf-8", "replace")
-    if hasattr(connection, "setlimit"):
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max_bytes)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    _limited(connection, max_bytes)
     connection.set_authorizer(_authorize)
     return [_answer(connection, query, max_steps, max_rows, max_bytes) for query in queries]
 
@@ -76,6 +109,14 @@ def _opened(schema: str, file: str) -> sqlite3.Connection:
     return connection
 
 
+def _limited(connection: sqlite3.Connection, max_bytes: int) -> sqlite3.Connection:
+    connection.text_factory = lambda data: data.decode("utf-8", "replace")
+    if hasattr(connection, "setlimit"):
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max_bytes)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    return connection
+
+
 def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
     if action == _FUNCTION:
         refused = (second or "").lower() in _REFUSED_FUNCTIONS
@@ -88,7 +129,10 @@ def _authorize(action: int, first: str | None, second: str | None, *_: str | Non
 def _answer(
     connection: sqlite3.Connection, query: str, max_steps: int, max_rows: int, max_bytes: int
 ) -> dict[str, Any]:
-    connection.set_progress_handler(_Steps(max_steps), _PERIOD)
+    connection.set_progress_handler(Steps(max_steps), PERIOD)
+    printf = Printf(max_bytes)
+    for name in ("printf", "format"):
+        connection.create_function(name, -1, printf, deterministic=True)
     rows: list[list[Any]] = []
     size = 0
     try:
@@ -103,6 +147,8 @@ def _answer(
     except MemoryError:
         return _outcome("over_limit", "out of memory")
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
+        if printf.refused:
+            return _outcome("over_limit", printf.refused)
         return _outcome(_status(str(error)), str(error)[:300])
     columns = [column[0] for column in cursor.description or ()]
     return dict(_outcome("ok", ""), columns=columns, rows=rows)

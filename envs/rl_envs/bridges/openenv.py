@@ -19,20 +19,22 @@ from rl_verifiers.score import Score
 
 _SHOWN = ("text", "content", "message", "prompt", "result", "output", "echoed_message")
 _MAX_ACTION = 1 << 20
+TIMEOUT_S = 60.0
 
 
 class _Server:
-    """What both environments have in common: the options, the session, the seeds."""
+    """What both environments have in common: the options, the session, the seeds, the verdict."""
 
-    def _connect_to(
+    def __init__(
         self,
-        url: str,
         *,
-        timeout_s: float,
-        connect_timeout_s: float,
-        reset_options: Mapping[str, Any] | None,
-        headers: Mapping[str, str] | None,
-        show: str | None,
+        url: str = "",
+        show: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        connect_timeout_s: float = 10.0,
+        reset_options: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> None:
         for name, value in (("timeout_s", timeout_s), ("connect_timeout_s", connect_timeout_s)):
             if not value > 0:
@@ -43,7 +45,8 @@ class _Server:
         if url:
             socket_url(url)
         self._link: Link | None = None
-        self._schema: dict[str, Any] | None = None
+        self._is_paid = False
+        super().__init__(**options)
 
     def load_tasks(self, split: str) -> GeneratedTasks:
         """Seeds without end, sent with ``reset``; a seed belongs to one split only."""
@@ -62,6 +65,7 @@ class _Server:
             DataError: It refused what it was told.
         """
         self._leave()
+        self._is_paid = False
         self._link = Link(self.url, self.connect_timeout_s, self.headers)
         message = {"type": "reset", "data": {"seed": task.info["seed"], **self.reset_options}}
         try:
@@ -80,6 +84,19 @@ class _Server:
         if self._link is None:
             raise ToolFailure(f"{self.url}: no session")
         return await self._link.ask({"type": "step", "data": action}, self.timeout_s)
+
+    def _verdict(self, data: Mapping[str, Any]) -> tuple[float, bool]:
+        """The reward of a step and whether the episode is over.
+
+        Raises:
+            ToolFailure: They are no number and no truth value, or it is over and none of its
+                steps had a reward: OpenEnv lets a server leave it out, and that is no 0.
+        """
+        value, done = verdict_in(data)
+        self._is_paid |= data.get("reward") is not None
+        if done and not self._is_paid:
+            raise ToolFailure(f"{self.url} ended an episode without ever giving a reward")
+        return value, done
 
     def _leave(self) -> None:
         link, self._link = getattr(self, "_link", None), None
@@ -107,7 +124,8 @@ class OpenEnv(_Server, TextEnv):
     Task ``i`` is a seed for ``reset``. Each episode is a session of its own. The action is made of
     the reply by the server's schema: a single text field gets the reply, a single number the last
     number in it, anything else is read as a JSON object. A server that is down, full, slow or
-    failing is our failure: the episode is tried again, then left out.
+    failing is our failure: the episode is tried again, then left out. So is one that ends an
+    episode without having given a reward.
 
     Args:
         url: The server's address, such as ``http://127.0.0.1:8000``.
@@ -127,27 +145,9 @@ class OpenEnv(_Server, TextEnv):
     source = "seeds for an OpenEnv server (extra openenv)"
     reads_data = True
 
-    def __init__(
-        self,
-        *,
-        url: str = "",
-        field: str | None = None,
-        show: str | None = None,
-        timeout_s: float = 60.0,
-        connect_timeout_s: float = 10.0,
-        reset_options: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        **options: Any,
-    ) -> None:
-        self._connect_to(
-            url,
-            timeout_s=timeout_s,
-            connect_timeout_s=connect_timeout_s,
-            reset_options=reset_options,
-            headers=headers,
-            show=show,
-        )
+    def __init__(self, *, field: str | None = None, **options: Any) -> None:
         self.field = field
+        self._schema: dict[str, Any] | None = None
         super().__init__(**options)
 
     async def opening(self, task: Task) -> list[Message]:
@@ -171,7 +171,12 @@ class OpenEnv(_Server, TextEnv):
             if refusal.code != "VALIDATION_ERROR":
                 raise ToolFailure(f"{self.url} failed: {refusal}") from refusal
             return Reply([Message(role="user", content=f"Error: {refusal}")])
-        return outcome(data, self._messages(data))
+        value, done = self._verdict(data)
+        about = data.get("metadata")
+        cut = done and isinstance(about, dict) and bool(about.get("truncated"))
+        score = (Score.correct if value >= 1.0 else Score.wrong)(value=value) if done else None
+        messages = self._messages(data)
+        return Reply(messages, value, terminated=done and not cut, truncated=cut, score=score)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_link": None}  # a session is not copied
@@ -199,26 +204,9 @@ class OpenEnvTools(_Server, ToolEnv):
     source = "seeds for an OpenEnv server (extra openenv)"
     reads_data = True
 
-    def __init__(
-        self,
-        *,
-        url: str = "",
-        show: str | None = None,
-        timeout_s: float = 60.0,
-        connect_timeout_s: float = 10.0,
-        reset_options: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        **options: Any,
-    ) -> None:
-        self._connect_to(
-            url,
-            timeout_s=timeout_s,
-            connect_timeout_s=connect_timeout_s,
-            reset_options=reset_options,
-            headers=headers,
-            show=show,
-        )
-        super().__init__(**{"tool_timeout_s": timeout_s + 5, **options})
+    def __init__(self, *, timeout_s: float = TIMEOUT_S, **options: Any) -> None:
+        options.setdefault("tool_timeout_s", timeout_s + 5)
+        super().__init__(timeout_s=timeout_s, **options)
         self._given = self._specs
         self._is_told = False
         self._total = 0.0
@@ -263,15 +251,15 @@ class OpenEnvTools(_Server, ToolEnv):
             if refusal.code == "VALIDATION_ERROR":
                 raise ToolError(str(refusal)) from refusal
             raise ToolFailure(f"{self.url} failed: {refusal}") from refusal
-        reward, done = verdict_in(data)
-        self.pay(reward)
-        self._total += reward
         seen = data.get("observation")
         seen = seen if isinstance(seen, dict) else {"result": seen}
         error = seen.get("error")
+        if isinstance(error, dict) and error.get("error_type") in ("transport_error", "timeout"):
+            raise ToolFailure(f"{self.url}: {error.get('message')}")
+        reward, done = self._verdict(data)
+        self.pay(reward)
+        self._total += reward
         if isinstance(error, dict):
-            if error.get("error_type") in ("transport_error", "timeout"):
-                raise ToolFailure(f"{self.url}: {error.get('message')}")
             raise ToolError(str(error.get("message")))
         if done:
             return Finish("")
@@ -329,15 +317,6 @@ def verdict_in(data: Mapping[str, Any]) -> tuple[float, bool]:
     if done is not None and not isinstance(done, bool):
         raise ToolFailure(f"the server gave done={repr(done)[:100]}, which is not true or false")
     return value, bool(done)
-
-
-def outcome(data: Mapping[str, Any], messages: list[Message]) -> Reply:
-    """A server's answer to a step as a reply."""
-    value, done = verdict_in(data)
-    about = data.get("metadata")
-    cut = done and isinstance(about, dict) and bool(about.get("truncated"))
-    score = (Score.correct if value >= 1.0 else Score.wrong)(value=value) if done else None
-    return Reply(messages, value, terminated=done and not cut, truncated=cut, score=score)
 
 
 def shown(seen: Mapping[str, Any], field: str | None) -> str:

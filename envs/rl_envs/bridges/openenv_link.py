@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from rl_envs.bridges.packages import needed
+from rl_envs.packages import needed
 from rl_envs.tasks import DataError
 from rl_envs.tools import ToolFailure
 

@@ -23,6 +23,7 @@ from rl_envs.tools import ToolFailure
 
 CHILD = Path(__file__).with_name("prime_child.py")
 _SHOWN_LINES = 8
+_MAX_LINE = 1 << 16
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
@@ -54,6 +55,7 @@ class Child:
         self._lock = threading.Lock()
         self._to_write: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._said: deque[str] = deque(maxlen=_SHOWN_LINES)
+        self._unended = b""
         self._ended = False
         for work in (self._read, self._write, self._listen):
             threading.Thread(target=work, name="rl_envs_prime", daemon=True).start()
@@ -109,7 +111,8 @@ class Child:
 
     def last_words(self) -> str:
         """The end of what it wrote to standard error, on one line."""
-        return " | ".join(line for line in self._said if line.strip())[-800:] or "it said nothing"
+        lines = (*self._said, _line(self._unended))
+        return " | ".join(filter(None, lines))[-800:] or "it said nothing"
 
     def _give_up(self) -> None:
         with self._lock:
@@ -150,9 +153,17 @@ class Child:
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
-        with self._process.stderr as lines:
-            for line in lines:
-                self._said.append(line.decode("utf-8", "replace").rstrip()[:300])
+        with self._process.stderr as pipe:
+            while data := os.read(pipe.fileno(), 1 << 16):
+                *lines, rest = (self._unended + data).split(b"\n")
+                self._said.extend(filter(None, map(_line, lines)))
+                self._unended = rest[-_MAX_LINE:]  # a progress bar may never end its line
+
+
+def _line(data: bytes) -> str:
+    """What a terminal shows of a line that is written over itself again and again."""
+    shown = data.rstrip().rpartition(b"\r")[2]
+    return shown[:1200].decode("utf-8", "replace").strip()[:300]
 
 
 class Children:

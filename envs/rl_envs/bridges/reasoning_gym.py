@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rl_envs.bridges import reasoning_gym_scores as scores
-from rl_envs.bridges.packages import needed
 from rl_envs.core import TextEnv
+from rl_envs.packages import needed
 from rl_envs.tasks import TEST_FRACTION, DataError, GeneratedTasks, bucket, content_id
 from rl_envs.types import Task
 from rl_verifiers.extract import answer_tag, boxed

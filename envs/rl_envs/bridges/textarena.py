@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rl_envs.bridges.packages import needed
 from rl_envs.core import Reply, TextEnv
+from rl_envs.packages import needed
 from rl_envs.tasks import DataError, GeneratedTasks
 from rl_envs.types import Message, Task
 from rl_verifiers.score import Score

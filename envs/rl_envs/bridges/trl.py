@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 import rl_envs
-from rl_envs.bridges.packages import needed
+from rl_envs.packages import needed
 from rl_envs.tasks import DataError
 from rl_envs.tools import Tool, ToolEnv
 from rl_verifiers import VerifierError

@@ -32,11 +32,15 @@ QUESTIONS = {
 ENUMERABLE = 20_000
 """Problem sets up to this size are listed and split; larger ones are generated."""
 
-_BOXED_INTEGER = re.compile(r"\\boxed\{(-?[0-9]{1,100})\}")
+_BARE_BOX = re.compile(r"\\boxed\{-?[0-9]{1,100}\}")
+_DIGITS = r"[1-9][0-9]{0,2}(?:,[0-9]{3}){1,33}|[0-9]{1,100}"
+_BOXED_INTEGER = re.compile(rf"\\boxed\{{ {{0,9}}(?:\+(?!-))?(-?(?:{_DIGITS})) {{0,9}}\}}")
 
 
 class Arithmetic(TextEnv):
     r"""Work out a sum such as 3+5+2+6; the last \boxed{n} must be its value.
+
+    Spaces inside the box, a plus and commas between thousands do no harm to the value.
 
     Args:
         terms: Operands in a problem.
@@ -46,8 +50,8 @@ class Arithmetic(TextEnv):
         difficulty: 1 to 5: a preset of the four above; any of them given beside it wins.
         question: ``compact`` (``3+5=?``), ``spaced`` (``3 + 5 = ?``) or ``instruction``.
         examples: How many solved problems stand before the question, as chat turns.
-        format_reward: The part of the reward for a reply that is exactly ``\boxed{integer}``; the
-            rest is for the right value. 0: the value alone counts.
+        format_reward: The part of the reward for a reply that is exactly ``\boxed{integer}``, no
+            space, plus or comma; the rest is for the right value. 0: the value alone counts.
         test_fraction: The share of problems kept for the test split.
         seed: Seeds generated problems (sets too large to list).
         options: Those of ``TextEnv``.
@@ -108,10 +112,10 @@ class Arithmetic(TextEnv):
         return [*turns, Message(role="user", content=str(task.prompt))]
 
     def score(self, completion: str, row: Row) -> Score:
-        """Right if the last box holds exactly the value."""
+        """Right if the last box holds the value; the format is right without anything beside it."""
         boxed = last_boxed_integer(completion)
         right = boxed == row["answer"]
-        exact = _BOXED_INTEGER.fullmatch(completion) is not None
+        exact = _BARE_BOX.fullmatch(completion) is not None
         value = self.format_reward * exact + (1.0 - self.format_reward) * right
         return Score(
             value=value,
@@ -178,10 +182,14 @@ class Problems:
 
 
 def last_boxed_integer(text: str) -> str | None:
-    r"""The integer of the last ``\boxed{``, or None where that box holds anything else."""
+    r"""The integer of the last ``\boxed{``, or None where that box holds anything else.
+
+    Spaces inside the box, a leading plus and commas between thousands are left out of it:
+    ``\boxed{ +1,071 }`` gives ``1071``.
+    """
     start = text.rfind("\\boxed{")
     found = _BOXED_INTEGER.match(text, start) if start >= 0 else None
-    return found.group(1) if found else None
+    return found.group(1).replace(",", "") if found else None
 
 
 @lru_cache(maxsize=32)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rl_envs.tasks import DataError
+from rl_verifiers.sql_inside import PERIOD, Steps
 
 CACHE_FOLDER = "AGENT_RL_CACHE"
 """The environment variable that names the folder of indexes; else the user's cache folder."""
@@ -27,7 +28,6 @@ MAX_STEPS = 1_000_000
 """Steps of SQLite's virtual machine for one search; a page that matches takes about fifteen."""
 
 _FORMAT = 1
-_PERIOD = 1_000
 _WORD = re.compile(r"[^\W_]+")
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
@@ -106,9 +106,9 @@ class Corpus:
             " JOIN page ON page.number = found.rowid WHERE found MATCH ? ORDER BY rank LIMIT ?"
         )
         opened = _opened(self.path, "search")
-        steps = _Steps(MAX_STEPS)
+        steps = Steps(MAX_STEPS)
         with opened.lock:
-            opened.connection.set_progress_handler(steps, _PERIOD)
+            opened.connection.set_progress_handler(steps, PERIOD)
             try:
                 rows = opened.connection.execute(statement, (match, count)).fetchall()
             except sqlite3.Error as error:
@@ -139,17 +139,6 @@ def query_words(query: str) -> list[str]:
     words = list(dict.fromkeys(word.casefold()[:MAX_TERM_CHARACTERS] for word in found))
     rare = [word for word in words if word not in _COMMON]
     return (rare or words)[:MAX_TERMS]
-
-
-class _Steps:
-    """Counts steps of SQLite's virtual machine; a true result of a call interrupts it."""
-
-    def __init__(self, most: int) -> None:
-        self.left = most
-
-    def __call__(self) -> int:
-        self.left -= _PERIOD
-        return int(self.left < 0)
 
 
 class _Opened(NamedTuple):

@@ -132,7 +132,7 @@ class Calculator(ToolEnv):
         return str(value)
 
     def score(self, completion: str, row: Row) -> Score:
-        """Right if the last box behind any thinking holds exactly the value; no expression."""
+        """Right if the last box behind any thinking holds the value; no expression."""
         boxed = last_boxed_integer(without_thinking(completion) or "")
         if boxed == row["answer"]:
             return Score.correct(answer=boxed)

@@ -19,8 +19,8 @@ class CartPole(GymnasiumText):
 
     The digits are the cart's place and speed and the pole's angle and speed, each in ten bins with
     zero between 4 and 5. 1 per step; a fallen pole terminates, 500 steps truncate, and a reply
-    without an action letter ends the episode with 0. The linear rule in ``expert`` holds the pole
-    for all 500 steps; random letters last about 22.
+    without an action letter ends the episode with 0. The linear rule of ``demonstrate`` holds the
+    pole for all 500 steps; random letters last about 22.
     """
 
     source = "seeds of CartPole-v1"
@@ -35,7 +35,7 @@ class CartPole(GymnasiumText):
     unknown = "end"
     weights = (0.5, 1.0, 2.0, 2.0)
 
-    def expert(self, rng: np.random.Generator) -> str:
+    def demonstrate(self, style: str, rng: np.random.Generator) -> str:
         """Pushes towards the side where the weighted digits lean."""
         digits: Any = self.messages[-1]["content"]
         lean = sum(w * (int(d) - 4.5) for w, d in zip(self.weights, digits, strict=True))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 import rl_sandboxes
-from rl_envs.core import Reply
 from rl_envs.tasks import DataError, GeneratedTasks
 from rl_envs.text.sql_questions import FAMILIES
 from rl_envs.text.sql_schemas import SCHEMAS
@@ -29,7 +28,7 @@ from rl_verifiers.sql_text import QueryError, find_query, single_query
 ANSWERS = ("sql", "value")
 DIFFICULTY = {
     1: ("filter and count", "date range"),
-    2: ("filter and count", "date range", "null", "distinct", "order and limit"),
+    2: ("filter and count", "date range", "missing", "distinct", "order and limit"),
     3: FAMILIES,
     4: ("join and aggregate", "group and having", "order and limit", "nested", "anti-join"),
 }
@@ -171,11 +170,6 @@ class SQL(ToolEnv):
             text: The final answer.
         """
         return Finish(text)
-
-    async def finished(self, answer: str) -> Reply:
-        """Judges the final query, or the final value."""
-        score = await self.judge(answer)
-        return Reply(reward=score.value, terminated=True, score=score)
 
     def score(self, completion: str, row: Row) -> Score:
         """Whether a result written as text is the right one."""

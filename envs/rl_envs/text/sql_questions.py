@@ -135,7 +135,7 @@ QUESTIONS = (
     ),
     Question(
         "shop",
-        "null",
+        "missing",
         "How many purchases of customers from {city} have not been shipped yet?",
         "SELECT COUNT(*) FROM purchase JOIN customer ON customer.id = purchase.customer_id "
         "WHERE customer.city = '{city}' AND purchase.shipped_on IS NULL",
@@ -242,7 +242,7 @@ QUESTIONS = (
     ),
     Question(
         "library",
-        "null",
+        "missing",
         "How many loans to members from {city} have not been returned yet?",
         "SELECT COUNT(*) FROM loan JOIN member ON member.id = loan.member_id "
         "WHERE member.city = '{city}' AND loan.returned_on IS NULL",
@@ -361,7 +361,7 @@ QUESTIONS = (
     ),
     Question(
         "flights",
-        "null",
+        "missing",
         "What is the average delay, in minutes, of the flights of the airline {airline} in the "
         "year {year} that were not cancelled? Flights on time count with 0.",
         "SELECT AVG(flight.delay) FROM flight JOIN airline ON airline.id = flight.airline_id "
@@ -475,7 +475,7 @@ QUESTIONS = (
     ),
     Question(
         "clinic",
-        "null",
+        "missing",
         "How many patients born in {birth} or later have no known phone number?",
         "SELECT COUNT(*) FROM patient WHERE birth_year >= {birth} AND phone IS NULL",
         (

@@ -37,7 +37,7 @@ class Thermostat(TextEnv):
     never below 0. Nothing ends an episode but its limit of 20 steps, which truncates. A reply that
     names no action leaves the heating off and earns 0 for its step.
 
-    Mean returns (sums over 20 steps, by dynamic programming): the best policy 15.064, ``expert``
+    Mean returns (sums over 20 steps, by dynamic programming): the best policy 15.064, the oracle
     15.047, random words 5.218, babble 0.
 
     Args:
@@ -100,13 +100,9 @@ class Thermostat(TextEnv):
             info={"unknown_action": place is None},
         )
 
-    def expert(self, rng: np.random.Generator) -> str:
+    def demonstrate(self, style: str, rng: np.random.Generator) -> str:
         """The action that makes the next step's expected reward highest."""
         return self.words[best_now(self.state)]
-
-    def demonstration(self, task: Task, style: str, rng: np.random.Generator) -> str:
-        """The expert's word for the first state."""
-        return self.words[best_now(task.info["start"])]
 
     def _seen(self) -> Message:
         temperature, target, weather = self.state

@@ -117,13 +117,9 @@ class TicTacToe(SeatedEnv):
             return self._ended(rules.winner(self.board))
         return Reply(messages=(self._seen(),))
 
-    def expert(self, rng: np.random.Generator) -> str:
+    def demonstrate(self, style: str, rng: np.random.Generator) -> str:
         """A move that keeps the position's value; of winning ones, the soonest."""
         return self._written(rng.choice(rules.best_moves(self.board)))
-
-    def demonstration(self, task: Task, style: str, rng: np.random.Generator) -> str:
-        """The expert's move in the start position."""
-        return self._written(rng.choice(rules.best_moves(task.info["board"])))
 
     def _written(self, cell: int) -> str:
         return str(cell + 1) if self.question == "short" else f"[{cell + 1}]"

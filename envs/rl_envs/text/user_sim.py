@@ -16,7 +16,7 @@ from rl_envs.text.user_sim_shop import Shop
 from rl_envs.text.user_sim_users import Ledger, ModelUser, ScriptedUser, User
 from rl_envs.text.user_sim_world import Call, Desk, Person, Scenario, fingerprint
 from rl_envs.tools import Tool, ToolEnv
-from rl_envs.tools.tool import is_marked, tool_of
+from rl_envs.tools.tool import method_tools
 from rl_envs.types import Message, Task
 from rl_verifiers import Score
 from rl_verifiers.extract import without_thinking
@@ -110,7 +110,7 @@ class UserSim(ToolEnv):
         """The desk's tools, and those given."""
         if self._tools is None:
             others = dict(super().tools) if self._specs else {}
-            own = {made.name: made.bound(self.desk) for made in desk_tools(type(self.desk))}
+            own = {made.name: made.bound(self.desk) for made in method_tools(type(self.desk))}
             if own.keys() & others.keys():
                 raise DataError(f"tools: {self.desk.name} has {', '.join(own)} already")
             self._tools = {**own, **others}
@@ -177,16 +177,6 @@ class UserSim(ToolEnv):
         """What a good agent does now: it asks, finds, looks, asks for a yes, acts, and tells."""
         move = next_move(self.ledger, rng)
         return move if isinstance(move, str) else self.call_text(move.name, **move.arguments)
-
-    def expert(self, rng: np.random.Generator) -> str:
-        """As ``demonstrate``."""
-        return self.demonstrate(self.styles[0], rng)
-
-
-def desk_tools(desk: type[Desk]) -> list[Tool]:
-    """The tools of a domain, unbound; those of every domain first."""
-    names = dict.fromkeys(name for cls in reversed(desk.__mro__) for name in vars(cls))
-    return [tool_of(getattr(desk, name)) for name in names if is_marked(getattr(desk, name))]
 
 
 def next_move(ledger: Ledger, rng: np.random.Generator) -> Call | str:

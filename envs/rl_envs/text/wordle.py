@@ -108,13 +108,9 @@ class Wordle(TextEnv):
             info={"unknown_action": not known},
         )
 
-    def expert(self, rng: np.random.Generator) -> str:
+    def demonstrate(self, style: str, rng: np.random.Generator) -> str:
         """The guess that tells most about the secret, given the marks so far."""
         return self._written(_solver(self.words).guess(self.history))
-
-    def demonstration(self, task: Task, style: str, rng: np.random.Generator) -> str:
-        """The expert's first guess."""
-        return self._written(_solver(self.words).guess([]))
 
     def _written(self, guess: str) -> str:
         return guess if self.question == "short" else f"[{guess}]"

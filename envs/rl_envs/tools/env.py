@@ -11,14 +11,20 @@ from typing import Any, ClassVar, Literal, Self
 from rl_envs.core import Reply, TextEnv
 from rl_envs.tasks import DataError
 from rl_envs.tools import execution
-from rl_envs.tools.formats import CallFormat, Parsed, ParsedCall, call_format, from_message
+from rl_envs.tools.formats import (
+    MAX_CALLS,
+    CallFormat,
+    Parsed,
+    ParsedCall,
+    call_format,
+    from_message,
+)
 from rl_envs.tools.results import ToolResult, as_text, cut
 from rl_envs.tools.tool import Finish, Tool, ToolError, ToolFailure, method_tools, tool_of
 from rl_envs.types import Action, Message
 from rl_sandboxes import SandboxError
 from rl_verifiers.score import Score
 
-MAX_CALLS_PER_TURN = 32
 ERROR_CHARACTERS = 500
 COUNTS = ("calls", "malformed", "unknown", "errors", "timeouts", "over_budget")
 
@@ -43,9 +49,9 @@ class ToolEnv(TextEnv):
 
     Args:
         tools: More tools: functions, ``Tool`` objects, or ``{"mcp": {...}}``.
-        call_format: How calls are written: ``hermes``, ``llama3``, ``xml``, ``python``, ``tag``,
-            or ``template``: the model's own chat template tells the tools, and its parser reads the
-            calls.
+        call_format: How calls are written: ``hermes``, ``llama3``, ``mistral``, ``openai-json``,
+            ``python``, ``tag``, ``xml``, or ``template``: the model's own chat template tells the
+            tools, and its parser reads the calls.
         describe_tools: Tell the tools and the notation in the system prompt. Default: unless the
             format is ``template``.
         results: The role of a message with a result: ``tool``, or ``user`` for a template that has
@@ -58,11 +64,15 @@ class ToolEnv(TextEnv):
             models whose alphabet cannot write that.
         options: Those of ``TextEnv``.
 
+    With the format ``template``, ``reset`` gives the tools for the template as
+    ``info["definitions"]``; ``info["tools"]`` of a step holds ``counts``.
+
     Attributes:
         counts: Of this episode: ``calls`` carried out, ``malformed``, ``unknown`` (no such tool),
             ``errors`` (the call was refused or raised), ``timeouts``, ``over_budget`` (more than
-            allowed, or behind the call that ended the episode). What the policy asked for is
-            ``calls + malformed + unknown + over_budget``.
+            ``max_calls``, or behind the call that ended the episode). What the policy asked for is
+            ``calls + malformed + unknown + over_budget``; of over 64 calls at once none is read,
+            and that is one ``malformed``.
         results_of_turn: The results of the last action's calls, uncut.
 
     Raises:
@@ -217,7 +227,7 @@ class ToolEnv(TextEnv):
     def _opened(self, opening: Any, index: int | None) -> Any:
         observation, info = super()._opened(opening, index)
         if self.call_format == "template":
-            info["tools"] = self.definitions
+            info["definitions"] = self.definitions
         return observation, info
 
     async def respond(self, action: str) -> Reply:
@@ -254,25 +264,16 @@ class ToolEnv(TextEnv):
         return self._format.parse(action, self.tools)
 
     async def _carry_out(self, parsed: Parsed) -> _Ended | None:
-        for problem in parsed.problems[:MAX_CALLS_PER_TURN]:
+        for problem in parsed.problems[:MAX_CALLS]:
             self.results_of_turn.append(ToolResult("", {}, f"Error: {problem}", is_error=True))
         self.counts["malformed"] += len(parsed.problems)
         self._pay -= self.malformed_penalty * len(parsed.problems)
-        for place, call in enumerate(parsed.calls[:MAX_CALLS_PER_TURN], 1):
+        for place, call in enumerate(parsed.calls, 1):
             result = await self._result(call)
             if isinstance(result, _Ended):
                 self.counts["over_budget"] += len(parsed.calls) - place
                 return result
             self.results_of_turn.append(result)
-        over = [
-            max(0, len(asked) - MAX_CALLS_PER_TURN) for asked in (parsed.problems, parsed.calls)
-        ]
-        self.counts["over_budget"] += over[1]
-        if any(over):
-            text = (
-                f"Error: {sum(over)} more were left out; at most {MAX_CALLS_PER_TURN} calls a turn"
-            )
-            self.results_of_turn.append(ToolResult("", {}, text, is_error=True))
         return None
 
     async def _result(self, call: ParsedCall) -> ToolResult | _Ended:

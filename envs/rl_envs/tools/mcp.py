@@ -14,13 +14,8 @@ from typing import Any, NamedTuple
 
 from rl_envs.tasks import DataError
 from rl_envs.tools.execution import ToolTimeout
-from rl_envs.tools.mcp_connection import (
-    ConnectError,
-    Connection,
-    mcp_loop,
-    on_loop,
-    wait_on_loop,
-)
+from rl_envs.tools.mcp_connection import LOOP, PING_S, ConnectError, Connection, on_loop
+from rl_envs.tools.mcp_results import answer_of
 from rl_envs.tools.mcp_spec import ServerSpec, server_spec
 from rl_envs.tools.tool import Tool, ToolError, ToolFailure
 from rl_verifiers.schema import SchemaProblemError, compile_schema, schema_text, violations
@@ -96,7 +91,7 @@ class McpServer:
         """
         if self.spec.per_episode and self._was_called:
             self._was_called = False
-            mcp_loop().call_soon_threadsafe(self._drop)
+            LOOP.loop.call_soon_threadsafe(self._drop)
 
     def close(self) -> None:
         """Begins to close what this environment alone uses; a shared server stays until the end."""
@@ -109,8 +104,8 @@ class McpServer:
             await asyncio.gather(*(connection.close() for connection in self._drop()))
 
         self._was_called = False
-        if self._open and self._loop is mcp_loop():
-            wait_on_loop(drop())
+        if self._open and self._loop is LOOP.loop:
+            LOOP.wait(drop())
 
     def _drop(self) -> list[Connection]:
         dropped = list(self._open)
@@ -125,7 +120,7 @@ class McpServer:
         Raises:
             ToolError: The tool reports an error, or the arguments cannot be sent.
             ToolTimeout: No answer in time.
-            ToolFailure: The server cannot be reached, or was lost twice.
+            ToolFailure: The server cannot be reached, hangs, or was lost twice.
         """
         try:
             json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
@@ -172,7 +167,12 @@ class McpServer:
             async with asyncio.timeout(limit):
                 result = await connection.client.call_tool(name, arguments)
         except TimeoutError:
-            raise ToolTimeout(f"no answer within {limit:g} s") from None
+            if await self._is_alive(connection):
+                raise ToolTimeout(f"no answer within {limit:g} s") from None
+            self._forget(connection)
+            raise ToolFailure(
+                f"{self}: no answer within {limit:g} s, nor to a ping within {PING_S:g} s"
+            ) from None
         except MCPError as error:
             if self._is_lost(connection, error):
                 if error.message in ("Connection closed", "Session terminated"):
@@ -183,7 +183,16 @@ class McpServer:
             if connection.closed:
                 raise _LostError("the connection was lost") from None
             raise ToolFailure(f"{self}: an answer that is not MCP ({_line(error)})") from error
-        return _answer(result)
+        return answer_of(result)
+
+    async def _is_alive(self, connection: Connection) -> bool:
+        """Whether a server that did not answer a call answers a ping; a refusal is an answer."""
+        from mcp import MCPError  # noqa: PLC0415 - an extra
+
+        error = await connection.ping()
+        if isinstance(error, MCPError):
+            return not self._is_lost(connection, error)
+        return error is None
 
     def _is_lost(self, connection: Connection, error: Any) -> bool:
         """Whether a call failed on the way, and not at the server's word."""
@@ -285,7 +294,7 @@ def _tool(listed: Listed, server: McpServer) -> McpTool:
         return await server.call(listed.name, arguments)
 
     # The server counts from when a call is sent; this limit only ends what should never be.
-    limit = QUEUE_S + 2 * (server.spec.timeout_s + server.spec.start_timeout_s)
+    limit = QUEUE_S + 2 * (server.spec.timeout_s + PING_S + server.spec.start_timeout_s)
     return McpTool(
         listed.name,
         listed.description,
@@ -321,7 +330,7 @@ def _listing(server: McpServer, owner: str) -> list[Listed]:
                 await connection.close()
 
     try:
-        found = wait_on_loop(ask())
+        found = LOOP.wait(ask())
     except ConnectError as error:
         raise DataError(f"{owner}: MCP server {spec.address}: {error}") from None
     if not found:
@@ -370,39 +379,6 @@ def _chosen(found: Sequence[Listed], spec: ServerSpec, owner: str) -> list[Liste
     return [by_name[name] for name in spec.tools]
 
 
-def _answer(result: Any) -> str:
-    """The text of a tool's result.
-
-    Raises:
-        ToolError: The result is an error.
-    """
-    text = "\n".join(_block(each) for each in result.content)
-    if not result.content and result.structured_content is not None:
-        text = json.dumps(result.structured_content, ensure_ascii=False)
-    if result.is_error:
-        raise ToolError(text or "the tool failed and says nothing")
-    return text
-
-
-def _block(block: Any) -> str:
-    """A part of a result as text; what is no text is named with its size."""
-    if block.type == "text":
-        return str(block.text)
-    if block.type in ("image", "audio"):
-        return f"[{block.type}, {_size(block.data)}]"
-    if block.type == "resource":
-        inner = block.resource
-        text = getattr(inner, "text", None)
-        return str(text) if text is not None else f"[file {inner.uri}, {_size(inner.blob)}]"
-    return f"[{block.type} {getattr(block, 'uri', '')}]"
-
-
-def _size(data: str) -> str:
-    """The size of what base64 text holds."""
-    count = len(data) * 3 // 4
-    return f"{count} bytes" if count < 1000 else f"{count // 1000} kB"
-
-
 def _line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
@@ -411,6 +387,6 @@ def _stop(opened: list[Connection]) -> None:
     """What happens to the connection of a server that nobody has any more."""
     for connection in opened:
         try:
-            mcp_loop().call_soon_threadsafe(connection.stop)
+            LOOP.loop.call_soon_threadsafe(connection.stop)
         except RuntimeError:  # the loop is gone, and the connection with it
             return

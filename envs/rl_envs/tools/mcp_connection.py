@@ -7,10 +7,10 @@ import atexit
 import contextlib
 import logging
 import os
-import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from rl_envs.driver import BackgroundLoop
 from rl_envs.tools.mcp_spec import Address
 
 T = TypeVar("T")
@@ -19,6 +19,8 @@ SHOWN_STDERR = 1000
 """Characters of what a server printed that an error tells, from the end."""
 MAX_CONNECTING = 8
 """Connections of a process that are being opened at one time."""
+PING_S = 3.0
+"""Longest wait for a server's sign of life after it did not answer a call in time."""
 CLOSING_S = 10.0
 """Longest wait for the connections at the end; a server gets two seconds, then a signal."""
 
@@ -28,7 +30,7 @@ class ConnectError(Exception):
 
 
 class Connection:
-    """A session with a server; lives on the loop of :func:`mcp_loop`.
+    """A session with a server; lives on ``LOOP``.
 
     The client must be left by the task that entered it, so a task of its own owns it. Calls are
     made by any task of the loop: replies find their call by its number.
@@ -41,6 +43,7 @@ class Connection:
         self._stop = asyncio.Event()
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stderr: _Stderr | None = None
+        self._ping: asyncio.Task[Exception | None] | None = None
         self._task = asyncio.create_task(self._own(), name=f"mcp {address}"[:80])
         _live.add(self)
 
@@ -75,6 +78,29 @@ class Connection:
         """Closes it; its process is gone afterwards."""
         self.stop()
         await asyncio.wait([self._task])
+
+    async def ping(self) -> Exception | None:
+        """What came of a ping instead of an answer, if anything; all who ask at once share one.
+
+        Since protocol 2026-07-28 there is no ``ping``; such a server is asked what it can do.
+        """
+        if self._ping is None or self._ping.done():
+            self._ping = asyncio.create_task(self._pinged())
+        return await asyncio.shield(self._ping)
+
+    async def _pinged(self) -> Exception | None:
+        from mcp_types import EmptyResult, PingRequest  # noqa: PLC0415 - an extra
+
+        session = self.client.session
+        try:
+            async with asyncio.timeout(PING_S):
+                if session.discover_result is not None:
+                    await session.send_discover(self.client.protocol_version)
+                else:
+                    await session.send_request(PingRequest(), EmptyResult)
+        except Exception as error:
+            return error
+        return None
 
     def said(self) -> str:
         """What the server printed as errors, for a message."""
@@ -185,58 +211,45 @@ def _reason(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {line[:300]}" if line else type(error).__name__
 
 
-_lock = threading.Lock()
-_loop: asyncio.AbstractEventLoop | None = None
+LOOP = BackgroundLoop("rl_envs_mcp")
+"""The event loop of all connections.
+
+Environments are stepped from whatever loop runs, and loops end; a connection outlives them.
+"""
+
 _live: set[Connection] = set()
 _left: list[Connection] = []  # of the process that forked us: never collected, which would kill
 _gate: asyncio.Semaphore | None = None
 
 
-def mcp_loop() -> asyncio.AbstractEventLoop:
-    """The event loop of all connections, in a daemon thread, started on first use.
-
-    Environments are stepped from whatever loop runs, and loops end; a connection outlives them.
-    """
-    global _loop, _gate  # noqa: PLW0603 - one per process is the point
-    with _lock:
-        if _loop is None:
-            _loop = asyncio.new_event_loop()
-            _gate = asyncio.Semaphore(MAX_CONNECTING)
-            threading.Thread(target=_loop.run_forever, name="rl_envs_mcp", daemon=True).start()
-        return _loop
-
-
-def wait_on_loop(work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
-    """The result of a coroutine that runs on the loop of the connections; blocks."""
-    return asyncio.run_coroutine_threadsafe(work, mcp_loop()).result(timeout_s)
-
-
 async def on_loop(work: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that runs on the loop of the connections."""
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, mcp_loop()))
+    return await asyncio.wrap_future(LOOP.run(work))
 
 
 def _connecting() -> asyncio.Semaphore:
-    assert _gate is not None  # made with the loop
+    global _gate  # noqa: PLW0603 - one per process is the point
+    if _gate is None:
+        _gate = asyncio.Semaphore(MAX_CONNECTING)
     return _gate
 
 
 def close_connections() -> None:
     """Closes every connection of this process, and ends the servers that it started."""
-    if _loop is None or not _live:
+    if not LOOP.is_started or not _live:
         return
 
     async def close() -> None:
         await asyncio.gather(*(connection.close() for connection in list(_live)))
 
     with contextlib.suppress(TimeoutError):
-        wait_on_loop(close(), CLOSING_S)
+        LOOP.wait(close(), CLOSING_S)
 
 
 def _after_fork() -> None:
-    global _loop, _live, _lock  # no thread survives a fork
+    global _gate, _live  # they are of the parent's loop
     _left.extend(_live)
-    _loop, _live, _lock = None, set(), threading.Lock()
+    _gate, _live = None, set()
 
 
 # The client logs tracebacks of what is said here in a line; whoever sets up logging still has them.

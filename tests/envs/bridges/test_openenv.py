@@ -290,6 +290,7 @@ def seen(**more):
         (seen(reward=float("nan"), done=True), "the reward nan"),
         (seen(reward=10**400), "which is no number"),
         (seen(reward=1.0, done="false"), "done='false'"),
+        (seen(done=True), "ended an episode without ever giving a reward"),
         ({"type": "state", "data": {"step_count": 3}}, "'state', not an observation"),
         ("[" * 100_000, "answered no JSON"),
     ],
@@ -304,6 +305,59 @@ def test_a_verdict_that_is_none_is_never_a_reward(script, told, message):
         with pytest.raises(ToolFailure, match=message):
             env.step("x")
         env.close()
+
+
+def test_no_reward_at_the_end_is_nothing_more_after_an_earlier_one(script):
+    async def answer(heard):
+        if heard["type"] == "reset":
+            return seen()
+        text = heard["data"]["text"]
+        return seen(reward={"pay": 0.5, "none": 0.0}.get(text), done=text == "end")
+
+    with script(answer) as url:
+        env = made(url, field="text")
+        for first in ("pay", "none"):
+            env.reset(seed=0)
+            assert env.step("wait")[1:3] == (0.0, False)
+            env.step(first)
+            assert env.step("end")[1:3] == (0.0, True)
+        env.reset(seed=0)  # what another episode was paid does not count
+        with pytest.raises(ToolFailure, match="without ever giving a reward"):
+            env.step("end")
+        env.close()
+
+
+def test_a_tool_that_ends_an_episode_without_a_reward_is_the_servers_failure(script):
+    async def answer(message):
+        told = await tools(message)
+        if message["type"] == "step" and message["data"]["type"] == "call_tool":
+            told["data"]["reward"] = None
+        return told
+
+    with script(answer) as url:
+        env = rl_envs.make("text/OpenEnvTools-v0", url=url)
+        env.reset(seed=0)
+        assert env.step(env.call_text("add", a=1))[1:3] == (0.0, False)
+        with pytest.raises(ToolFailure, match="without ever giving a reward"):
+            env.step(env.call_text("add", a=10))
+        env.reset(seed=0)  # the policy ends this one, and was paid nothing
+        assert env.step("I give up.")[1:3] == (0.0, True)
+        env.close()
+
+
+@pytest.mark.parametrize("env_id", [ID, "text/OpenEnvTools-v0"])
+def test_both_environments_have_the_options_of_a_server(env_id):
+    options = {"timeout_s": 7, "connect_timeout_s": 3.0, "show": "text", "headers": {"A": "b"}}
+    env = rl_envs.make(env_id, url="http://127.0.0.1:9", reset_options={"x": 1}, **options)
+    assert (env.timeout_s, env.connect_timeout_s, env.show) == (7, 3.0, "text")
+    assert (env.reset_options, env.headers) == ({"x": 1}, {"A": "b"})
+    if env_id != ID:
+        assert env.tool_timeout_s == 12
+        assert rl_envs.make(env_id, tool_timeout_s=2).tool_timeout_s == 2
+    with pytest.raises(DataError, match="timeout_s is -9; it must be above 0"):
+        rl_envs.make(env_id, timeout_s=-9)
+    with pytest.raises(DataError, match="no option 'timeout'; did you mean 'timeout_s'"):
+        rl_envs.make(env_id, timeout=1)
 
 
 def test_an_answer_nobody_asked_for_is_not_that_to_the_next_question(script):

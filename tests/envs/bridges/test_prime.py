@@ -16,6 +16,7 @@ import pytest
 
 import rl_envs
 from rl_envs import DataError
+from rl_envs.bridges import prime_parent
 from rl_envs.bridges.prime import end_children
 from rl_envs.bridges.prime_parent import Child
 from rl_envs.tools import ToolFailure
@@ -61,6 +62,41 @@ def test_a_child_that_ends_or_hangs_is_our_failure_and_leaves_nothing():
         asyncio.run(hung.ask(0.2, "drop", session=0))
     assert not hung.is_alive
     assert not Path(f"/proc/{hung._process.pid}").exists()
+
+
+def test_what_a_child_writes_without_end_takes_no_memory(monkeypatch, tmp_path):
+    talks = tmp_path / "talks.py"
+    talks.write_text(
+        "import sys\n"
+        "for n in range(400): sys.stderr.write(f'\\r{n} ' + '#' * 10_000)\n"
+        "sys.stderr.write('\\rall done'); sys.stderr.flush()\n"
+        "sys.stdin.read()\n"
+    )
+    monkeypatch.setattr(prime_parent, "CHILD", talks)
+    child = Child(sys.executable)
+    most, deadline = 0, time.monotonic() + 30
+    while child.last_words() != "all done" and time.monotonic() < deadline:
+        most = max(most, len(child._unended))
+    words = child.last_words()
+    child.end()
+    assert words == "all done"
+    assert most <= 1 << 16
+
+
+def test_the_last_words_of_a_child_are_its_last_lines(monkeypatch, tmp_path):
+    talks = tmp_path / "talks.py"
+    talks.write_text(
+        "import sys\n"
+        "sys.stderr.write('first\\n\\n 10%\\r 20%\\r\\nlast: ' + 'x' * 999 + '\\nno end')"
+    )
+    monkeypatch.setattr(prime_parent, "CHILD", talks)
+    child = Child(sys.executable)
+    deadline = time.monotonic() + 30
+    while not child.last_words().endswith("no end") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    words = child.last_words()
+    child.end()
+    assert words == "first | 20% | last: " + "x" * 294 + " | no end"
 
 
 def test_a_child_ends_with_its_parent():

@@ -12,7 +12,7 @@ from rl_verifiers.call_syntax import MAX_CHARACTERS, CallLimitError, CallSyntaxE
 from rl_verifiers.shown import shown
 
 MAX_CALLS = 64
-"""Calls in one completion; where there are more, none is read."""
+"""Calls in one completion or message; where there are more, none is read, let alone carried out."""
 
 _THINKING = re.compile(r"<(/?)(?:think(?:ing)?|thought|reasoning)>", re.IGNORECASE)
 _END_MARK = re.compile(r"(?:<\|(?:im_end|eot_id|eom_id|endoftext|end)\|>|</s>|\s)+\Z")
@@ -78,7 +78,10 @@ class CallFormat(Protocol):
     name: str
 
     def parse(self, completion: str, tools: Tools) -> Parsed:
-        """Reads a completion; never raises, in time linear in its length."""
+        """Reads a completion; never raises, in time linear in its length.
+
+        At most ``MAX_CALLS`` calls are given back, and all of them are carried out.
+        """
         ...
 
     def write(self, calls: Sequence[ParsedCall], text: str = "", tools: Tools | None = None) -> str:

@@ -19,6 +19,7 @@ from rl_envs.tools.formats.base import (
 from rl_envs.tools.formats.json_values import (
     arguments_of,
     call_of,
+    check_value,
     dumped,
     listed,
     read_value,
@@ -301,6 +302,8 @@ def _stated_call(each: Any) -> ParsedCall:
         if len(arguments) > MAX_CHARACTERS:
             raise NotationError(f"arguments of over {MAX_CHARACTERS:,} characters are not read")
         arguments = _whole(arguments) if arguments.strip() else None
+    else:
+        check_value(arguments)
     call = call_of({"name": function.get("name"), "arguments": arguments})
     identity = each.get("id")
     return call._replace(id=identity if isinstance(identity, str) else None)

@@ -61,9 +61,11 @@ def check_value(value: Any) -> None:
             _check_text(part)
         elif isinstance(part, Mapping):
             for key, inner in part.items():
+                if not isinstance(key, str):
+                    raise NotationError(f"the keys of an object are text, not {shown(key, 40)}")
                 _check_text(key)
                 waiting.append((inner, depth + 1))
-        elif isinstance(part, list):
+        elif isinstance(part, list | tuple):
             waiting += [(inner, depth + 1) for inner in part]
 
 

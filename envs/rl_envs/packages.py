@@ -1,4 +1,4 @@
-"""Importing what an adapter needs, or saying how to get it."""
+"""Importing an optional package, or saying how to get it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def needed(module: str, who: str, install: str) -> ModuleType:
 
     Args:
         module: Its import name.
-        who: The environment that needs it.
+        who: What needs it.
         install: What to type.
 
     Raises:
