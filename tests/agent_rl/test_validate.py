@@ -220,7 +220,7 @@ class Guess(rl_envs.TextEnv):
         score = Score.correct() if right else Score.wrong("another word")
         return rl_envs.Reply(reward=score.value, terminated=True, score=score)
 
-    def expert(self, rng):
+    def demonstrate(self, style, rng):
         return "something else" if self.fault == "bad expert" else self.task.answer
 
 
