@@ -96,7 +96,9 @@ def make(id_or_path: str, **options: Any) -> TextEnv:
     _read_entry_points()
     spec = gymnasium.registry.get(env_id)
     if spec is None or env_id not in _ids:
-        close = difflib.get_close_matches(env_id, _ids, n=3, cutoff=0.4)
+        folded = {known.casefold(): known for known in _ids}
+        near = difflib.get_close_matches(env_id.casefold(), folded, n=3, cutoff=0.4)
+        close = [folded[name] for name in near]
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(ids())}"
         raise DataError(f"no environment {env_id!r}; {hint}")
     options = {**spec.kwargs, **options}
