@@ -342,6 +342,15 @@ def test_cancelling_in_the_middle_leaves_nothing_behind(chat, kind):
     assert kind == "torch" or engine.under_way == 0
 
 
+@pytest.fixture
+def _interruptible():
+    """A shell that runs this in the background has SIGINT ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_closes_every_environment(chat):
     answers = []
 
@@ -440,6 +449,7 @@ def test_a_set_up_that_fails_by_our_fault_is_tried_again(chat, broken, error, ca
     assert Shares.open_now == 0
 
 
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.usefixtures("_nothing_shared")
 def test_what_stops_the_run_closes_what_groups_share(chat):
     class Stops(Shares):

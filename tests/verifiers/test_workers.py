@@ -220,6 +220,8 @@ def test_busy_workers_end_with_their_caller(ending, file, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        # A shell that runs this in the background has SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     with caller:
         caller.stdout.readline()
