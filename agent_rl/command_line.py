@@ -26,7 +26,8 @@ EVAL_EPILOG = """examples:
 every setting with its meaning and default: agent-rl settings eval"""
 
 PLAY_EPILOG = """type an answer and press Enter; a line that ends with \\ goes on in the next one.
-options of the environment are given by name:
+where there are tools, /NAME ... is a call and /help lists them; a line without one ends it.
+options of the environment are given by name; agent-rl envs ID lists them:
   agent-rl play text/Countdown-v0 --difficulty 2"""
 
 SANDBOXES_EPILOG = """examples:
@@ -116,10 +117,12 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     _add_eval(commands)
 
     for name, run, text in (
-        ("envs", handlers.envs, "list environments: ids, turns, verifier, source"),
+        ("envs", handlers.envs, "list environments, or tell all about one: options, tools, splits"),
         ("verifiers", handlers.verifiers, "list verifiers"),
     ):
         listing = _command(commands, name, run, text)
+        if name == "envs":
+            listing.add_argument("id", nargs="?", help="this one only; or file.py[:Class]")
         listing.add_argument("--json", action="store_true", help="as JSON")
 
     _add_score(commands)
@@ -139,6 +142,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     play.add_argument("--seed", type=int, default=0, help="seed of the episodes")
     play.add_argument("--index", type=int, help="play this task")
     play.add_argument("--episodes", type=int, default=1, help="how many (0: until end of input)")
+    play.add_argument("--raw", action="store_true", help="show how a policy is told its tools")
 
     _add_tokens(commands)
     report = _command(

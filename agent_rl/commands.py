@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +20,12 @@ import rl_envs
 import rl_verifiers
 from agent_rl.errors import UserError
 from agent_rl.overrides import override_tree
+from agent_rl.play import tool_lines
 from agent_rl.runs import write_atomically
 from agent_rl.runs.files import append_line, to_json
-from agent_rl.runs.text import clean
+from agent_rl.runs.text import clean, clip
+from rl_envs.registry import option_names
+from rl_envs.tools import ToolEnv
 
 RESULTS = "results.json"
 COMPLETIONS = "completions.jsonl"
@@ -168,6 +173,73 @@ def _env_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": row["size"],
         "what": f"{row['description']}{source}",
     }
+
+
+def show_env(env_id: str, *, as_json: bool) -> int:
+    """``agent-rl envs ID``.
+
+    Args:
+        env_id: An id, or ``file.py[:Class]``.
+        as_json: Print one JSON object.
+
+    Raises:
+        DataError: No such environment.
+    """
+    env = rl_envs.make(env_id)
+    try:
+        tools: Mapping[str, Any] = {}
+        if isinstance(env, ToolEnv):
+            tools = env.tools
+        row: dict[str, Any] = {
+            "id": env_id,
+            "description": inspect.getdoc(type(env)) or "",
+            "turns": env.max_turns,
+            "splits": env.splits,
+            "options": _options(env),
+            "tools": [tool.definition for tool in tools.values()],
+            "play": shlex.join(["agent-rl", "play", env_id]),
+        }
+    finally:
+        env.close()
+    if as_json:
+        print(json.dumps(row, default=str))
+        return 0
+    told = "\n".join(["tools:", *tool_lines(tools)])
+    if not tools:
+        told = "tools: those of its server, known when it is played"
+    options = [f"  --{name} {_shown(value)}" for name, value in row["options"].items()]
+    parts = [
+        row["description"],
+        f"turns: {row['turns']} at most\nsplits: {', '.join(row['splits'])}",
+        "\n".join(["options, with their defaults:", *options]),
+        told if isinstance(env, ToolEnv) else "",
+        f"play it: {row['play']}",
+    ]
+    terminal = Terminal(markup=False, highlight=False, emoji=False)
+    text = "\n\n".join(part for part in parts if part)
+    terminal.print(Text(clean(text, terminal.encoding)), soft_wrap=True)
+    return 0
+
+
+def _shown(value: Any) -> str:
+    """A default as it would be typed."""
+    plain = isinstance(value, str) and value
+    return clip(str(value) if plain else json.dumps(value, default=str), 100)
+
+
+def _options(env: rl_envs.TextEnv) -> dict[str, Any]:
+    """The options with their defaults; None is what the class says, where that is a plain value."""
+    spec = env.spec
+    entry = spec.entry_point if spec is not None else type(env)
+    made: Any = entry if callable(entry) else type(env)
+    found = {**option_names(made), **(spec.kwargs if spec is not None else {})}
+    for name, value in found.items():
+        said = inspect.getattr_static(type(env), name, None)
+        if value is inspect.Parameter.empty:
+            found[name] = "(must be given)"
+        elif value is None and isinstance(said, str | int | float):
+            found[name] = said
+    return found
 
 
 def list_verifiers(*, as_json: bool) -> int:

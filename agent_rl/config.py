@@ -17,7 +17,8 @@ class TinyModel:
         layers: Number of transformer blocks.
         heads: Attention heads (as many key-value heads).
         intermediate_size: Width of the feed-forward layer.
-        characters: The characters that are tokens of their own.
+        characters: The characters that are tokens of their own; ``printable`` stands for all
+            printable ASCII and the newline.
         tokens: Longer strings that are one token each, such as a box opener.
         context: Longest sequence, in tokens.
     """

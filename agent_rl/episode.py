@@ -121,9 +121,10 @@ class Player:
                 await self._converse(env, task, seed, trajectory)
         except PromptTooLong as error:
             if not trajectory.turns:
+                advice = "; take a model with a longer context, or shorter tasks"
+                known = "longer context" in str(error)  # the torch engine says so itself
                 raise UserError(
-                    f"{task.name}, task {trajectory.task_id}: {error}; "
-                    "take a model with a longer context, or shorter tasks"
+                    f"{task.name}, task {trajectory.task_id}: {error}{'' if known else advice}"
                 ) from error
             _truncate(trajectory, f"the context of {self.engine.context_length} tokens is full")
         except TimeoutError:

@@ -46,8 +46,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def envs(arguments: argparse.Namespace) -> int:
     """``agent-rl envs``."""
-    from agent_rl.commands import list_envs  # noqa: PLC0415
+    from agent_rl.commands import list_envs, show_env  # noqa: PLC0415
 
+    if arguments.id is not None:
+        return show_env(arguments.id, as_json=arguments.json)
     return list_envs(as_json=arguments.json)
 
 
@@ -121,6 +123,7 @@ def play(arguments: argparse.Namespace) -> int:
         seed=_seed(arguments),
         index=arguments.index,
         episodes=arguments.episodes,
+        raw=arguments.raw,
     )
 
 

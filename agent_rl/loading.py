@@ -11,6 +11,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -246,9 +247,34 @@ def build(kind: type[Config], settings: Mapping[str, Any], where: str, prefix: s
             settings["algorithm"] = _algorithm(settings.get("algorithm", "grpo"), place)
         config = construct(kind, settings, prefix)
     except SettingError as error:
-        raise UserError(f"{where}: {error}") from error
+        hint = _option_hint(kind, settings, prefix)
+        raise UserError(f"{where}: {hint or error}") from error
     check(config, f"{where}: {prefix}".removesuffix(": "))
     return config
+
+
+def _option_hint(kind: type[Config], settings: Mapping[str, Any], prefix: str) -> str | None:
+    """Where the first unknown setting belongs, if it is an option of an environment that is named.
+
+    It comes from the command line or the top of a file: ``--form a*b``.
+    """
+    from rl_envs import make  # noqa: PLC0415 - only for the message
+    from rl_envs.registry import option_names  # noqa: PLC0415
+
+    known = {field.name for field in dataclasses.fields(kind)}
+    unknown = [key for key in settings if key not in known]
+    envs = settings.get("envs")
+    for number, env in enumerate(envs if unknown and isinstance(envs, list | tuple) else ()):
+        try:
+            with closing(make(env["id"], **env.get("options", {}))) as made:
+                options = option_names(type(made))
+        except Exception:  # the unknown setting is what is told
+            continue
+        if unknown[0] in options:
+            place = f"{prefix}." if prefix else ""
+            name = f"--{place}envs.{number}.options.{unknown[0]}"
+            return f"{unknown[0]} is an option of the environment: write {name}"
+    return None
 
 
 def _algorithm(given: Any, place: str) -> dict[str, Any]:

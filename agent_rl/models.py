@@ -37,6 +37,7 @@ TINY_TEMPLATE = (
     "{% else %}{{ m['content'] }}{% endif %}"
     "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
 )
+PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -141,7 +142,8 @@ def _hub_has_an_address() -> bool:
 def tiny_tokenizer(config: TinyModel) -> PreTrainedTokenizerFast:
     """One token per character, whole tokens for ``config.tokens``, and pad, bos, eos, unknown."""
     special = ["<pad>", "<bos>", "<eos>", "<unk>"]
-    words = [*special, *config.tokens, *dict.fromkeys(config.characters)]
+    characters = PRINTABLE if config.characters == "printable" else config.characters
+    words = [*special, *config.tokens, *dict.fromkeys(characters)]
     vocabulary = {word: index for index, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")

@@ -2,8 +2,10 @@
 
 import os
 
+import gymnasium
 import pytest
 
+from rl_envs import registry as env_registry
 from rl_sandboxes.levels import bubblewrap
 from rl_verifiers import registry
 
@@ -39,6 +41,16 @@ PAGES = (
 def _no_verifier_stays_registered(monkeypatch):
     """What a test registers is gone after it."""
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+
+
+@pytest.fixture(autouse=True)
+def _no_environment_stays_registered():
+    """What a test registers is gone after it; a module's own stays, for it is imported once."""
+    before = dict(env_registry._ids), dict(gymnasium.registry)
+    yield
+    for now, then in zip((env_registry._ids, gymnasium.registry), before, strict=True):
+        for env_id in set(now) - set(then):
+            del now[env_id]
 
 
 def pytest_collection_modifyitems(items):

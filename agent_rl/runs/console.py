@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ SHOWN = (
 PLAIN_LINES = 25  # about as many lines as a whole run prints where there is no terminal
 SPARK_WIDTH = 24
 COMPLETION_CHARS = 1500
+FIRST_TOKEN = re.compile(r"^(<bos>|<s>|<\|begin_of_text\|>)")  # no part of what was asked
 
 
 class Console:
@@ -161,10 +163,11 @@ class Console:
 
         for one, other in zip(before, after, strict=False):
             table = Table(expand=True, title_justify="left", show_lines=False)
-            table.title = self._text(clip(str(one.get("prompt", "")), COMPLETION_CHARS // 3))
+            prompt = FIRST_TOKEN.sub("", str(one.get("prompt", "")))
+            table.title = self._text(clip(prompt, COMPLETION_CHARS // 3))
             for label, row in (("before", one), ("after", other)):
                 table.add_column(self._text(f"{label}: {_verdict(row)}"), ratio=1, overflow="fold")
-            texts = [clip(str(row.get("completion", "")), COMPLETION_CHARS) for row in (one, other)]
+            texts = [clip(_said(row), COMPLETION_CHARS) for row in (one, other)]
             table.add_row(*map(self._text, texts))
             self.terminal.print(table)
 
@@ -277,6 +280,17 @@ def _curve_value(metrics: Mapping[str, Any]) -> float:
 
 def _verdict(row: Mapping[str, Any]) -> str:
     return f"reward {number(row.get('reward'), 'g')}, {row.get('status') or 'no status'}"
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """What a model wrote; of several turns, the conversation from its first answer on."""
+    messages = list(row.get("messages") or ())
+    own = next((n for n, m in enumerate(messages) if "reward" in m), len(messages))
+    lines = [
+        str(m.get("content", "")) if "reward" in m else f"{m.get('role')}: {m.get('content', '')}"
+        for m in messages[own:]
+    ]
+    return "\n".join(lines) if lines else str(row.get("completion", ""))
 
 
 def _cell(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,12 +15,15 @@ from agent_rl.episode import outside
 from agent_rl.errors import UserError
 from agent_rl.responses import refuse_other_notation
 from agent_rl.rollout import TRIES, EpisodeFailed, seed_of
+from agent_rl.stages import alphabet
 from agent_rl.trajectory import Segment
-from rl_envs import Action, TextEnv, bucket, content_id, load_rows, make
+from rl_envs import TextEnv, bucket, content_id, load_rows, make
 from rl_envs.types import Message
 
 HELD_OUT_SEED = 31_013
+LOOKED_AT = 8  # demonstrations whose characters are looked up, before anything is trained
 MOST_HELD_OUT = 0.15  # of the rows of a file
+DEMONSTRATING = ("demonstrate", "demonstration")
 Conversation = TypeVar("Conversation", bound=Sequence[Message])
 
 
@@ -91,12 +94,22 @@ def _shares(data: DataConfig, env: TextEnv) -> dict[str, float]:
         UserError: A style that the environment does not have, or shares that are no shares.
     """
     assert data.env is not None
+    if not env.styles:
+        overridden = [n for n in DEMONSTRATING if getattr(type(env), n) is not getattr(TextEnv, n)]
+        if overridden:
+            raise UserError(
+                f"data.env: {data.env.id} overrides {overridden[0]} but has no `styles`; "
+                'add styles = ("...",)'
+            )
+        raise UserError(
+            f"data.env: {data.env.id} has no demonstrations: define `styles` and override "
+            "`demonstrate(style, rng)` (or `demonstration`)"
+        )
     styles = data.styles or dict.fromkeys(env.styles[:1], 1.0)
     unknown = [style for style in styles if style not in env.styles]
-    if unknown or not styles:
+    if unknown:
         raise UserError(
-            f"data.styles: {data.env.id} demonstrates {list(env.styles)}, "
-            f"not {unknown or 'anything'}"
+            f"data.styles: {data.env.id} demonstrates {list(env.styles)}, not {unknown}"
         )
     if min(styles.values()) < 0 or sum(styles.values()) <= 0:
         raise UserError(f"data.styles: {styles} must be shares of 0 or more, and not all 0")
@@ -124,6 +137,23 @@ class Demonstrations:
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+    def refuse_unknown(self) -> None:
+        """Look at a handful of demonstrations, where the tokenizer does not have every character.
+
+        Raises:
+            UserError: They are written in characters that it lacks.
+        """
+        if not alphabet.is_limited(self._chat):
+            return
+        rng, env = np.random.default_rng(0), self._env
+        for number in range(max(LOOKED_AT, len(self._styles))):
+            style = self._styles[number % len(self._styles)]
+            with suppress(EpisodeFailed), outside:
+                texts = alphabet.episode_texts(env, style, rng, self._chat, number)
+                alphabet.refuse_unknown(
+                    self._chat, texts, f"data.env: {self._id}", "its demonstrations are"
+                )
 
     def _one(self, rng: np.random.Generator) -> Segment:
         """One demonstration; where the environment fails us (a dead sandbox), it is played again.
@@ -156,19 +186,13 @@ class Demonstrations:
         ids = self._chat.prompt_ids(observation, tools=tools)
         n_prompt = len(ids)
         sampled: list[int] = []
-        while True:
-            text = env.demonstrate(style, rng)
+        for text, answer in alphabet.demonstrated(env, style, rng, self._chat, tools):
             said = self._chat.completion_ids(text)
             sampled += range(len(ids), len(ids) + len(said))
-            if env.max_turns == 1 or env.memory == "last":
+            if answer is None:
                 ids = [*ids, *said]
-                break
-            action: Action = self._chat.parse(said, tools=tools) if tools else text
-            observation, _, terminated, truncated, _ = env.step(action)
-            if terminated or truncated:
-                ids = [*ids, *said]
-                break
-            ids = self._chat.next_prompt_ids(ids, said, observation, tools=tools)
+            else:
+                ids = self._chat.next_prompt_ids(ids, said, answer, tools=tools)
         if len(ids) > self._context:
             raise UserError(
                 f"data.env: {self._id}, task {index}: a demonstration of {len(ids)} tokens, but "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from agent_rl import checkpoint, models
@@ -17,6 +19,7 @@ from agent_rl.optim import make_optimizer
 from agent_rl.policy import Policy
 from agent_rl.reference import Reference
 from agent_rl.runs import RunFolder
+from agent_rl.stages import alphabet
 from rl_envs import Mixture
 
 
@@ -45,8 +48,7 @@ def set_up(config: RLConfig) -> State:
     algorithm = config.algorithm
     mixture = Mixture([(e.id, e.weight, e.options) for e in config.envs], seed=config.run.seed)
     model, chat = models.load(config.model, config.run.seed)
-    if config.model.tiny is not None:
-        refuse_unknown_characters(mixture, chat)
+    refuse_unknown_characters(mixture, chat)
     if config.opponent_refresh:
         refuse_without_seats(mixture)
     policy = Policy(
@@ -97,15 +99,25 @@ def check_sampling(config: RLConfig) -> None:
 
 
 def refuse_unknown_characters(mixture: Mixture, chat: Chat) -> None:
-    """Stop where a tiny model could not read its tasks: it would train on unknown tokens."""
+    """Stop where a model lacks the characters of its tasks: it would train on unknown tokens.
+
+    Looked at is the first task of each environment, and one whole demonstration where it has any:
+    the calls of tools and their results.
+    """
+    if not alphabet.is_limited(chat):
+        return
     for entry in mixture.entries:
-        observation, _ = entry.env.clone().reset(options={"index": 0})
-        unknown = chat.unknown("".join(message["content"] for message in observation))
-        if unknown:
-            raise UserError(
-                f"{entry.env_id}: the model's alphabet lacks {''.join(unknown)!r}, which its first "
-                "task is written in; add them to model.tiny.characters"
-            )
+        with closing(entry.env.clone()) as env:
+            observation, info = env.reset(options={"index": 0})
+            opening = chat.template.render(observation, info.get("definitions"))
+            alphabet.refuse_unknown(chat, [opening], entry.env_id, "its first task is")
+            if not env.styles:
+                continue
+            texts: list[str] = []
+            with suppress(Exception):  # a demonstration that fails is nothing to this stage
+                rng = np.random.default_rng(0)
+                texts.extend(alphabet.episode_texts(env, env.styles[0], rng, chat, 0))
+            alphabet.refuse_unknown(chat, texts, entry.env_id, "its demonstrations are")
 
 
 def training_sampling(config: RLConfig) -> Sampling:

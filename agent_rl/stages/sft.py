@@ -16,7 +16,7 @@ from agent_rl.packing import pack
 from agent_rl.policy import Policy
 from agent_rl.rollout import seed_of
 from agent_rl.runs import Console, RunFolder
-from agent_rl.stages.examples import examples_of, held_out_examples, train_split
+from agent_rl.stages.examples import Demonstrations, examples_of, held_out_examples, train_split
 from agent_rl.trajectory import Segment
 
 
@@ -42,6 +42,8 @@ def run(
         config.data, train_split(config.data), chat, context, n_held_out=config.held_out
     )
     with closing(made) as examples:
+        if isinstance(examples, Demonstrations):
+            examples.refuse_unknown()
         held_out = held_out_examples(config, chat, context)
         step, seconds, before = 0, 0.0, float("nan")
         if resume:

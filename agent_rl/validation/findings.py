@@ -21,6 +21,7 @@ KINDS: dict[str, tuple[Level, str]] = {
     "duplicate": ("warn", "the same prompt and answer once more"),
     "leak": ("warn", "the answer stands in the prompt"),
     "solution differs": ("warn", "the row's own solution does not lead to its answer"),
+    "tool fault": ("warn", "a tool that fails by its author's mistake, as it seems"),
     "no gold": ("warn", "no right completion is known: only bad ones were tried"),
 }
 """Each kind of finding: whether the command fails, and what it means."""

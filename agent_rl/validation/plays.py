@@ -149,7 +149,7 @@ def check_plays(
     Args:
         subject: With an environment.
         findings: Gets an expert that fails, a policy that earns without knowing anything, an
-            episode that cannot be repeated, and whatever raises.
+            episode that cannot be repeated, a tool with a mistake in it, and whatever raises.
         on_play: Called with 1 after each episode.
         seed: Of the episodes and the policies.
 
@@ -171,11 +171,19 @@ def check_plays(
     except StuckError:
         return plays  # it is a finding already; the environment cannot be closed either
     finally:
+        _check_faults(env, subject, findings)
         if not worker.stuck:
             worker.do(env.close, "closing it")
         worker.end()
     _check_luck(subject, findings, plays)
     return plays
+
+
+def _check_faults(env: rl_envs.TextEnv, subject: Subject, findings: Findings) -> None:
+    """What tools raised or returned that no tool should: the policy hears it, nobody else does."""
+    if isinstance(env, ToolEnv):
+        for name, problem in dict(env.faults).items():
+            findings.add("tool fault", subject.name, 0, f"tool {name}", f"a call gave {problem}")
 
 
 def _check_luck(subject: Subject, findings: Findings, plays: Plays) -> None:
@@ -281,7 +289,7 @@ class _Player:
         total, info, ended = 0.0, begun[1], False
         while not ended and len(seen) <= MOST_STEPS:
             seconds, answered = self.worker.do(step, f"step {len(seen)}")
-            latency.add(seconds, case, name)
+            latency.add(seconds, case, name or "expert")
             observation, reward, terminated, truncated, info = answered
             seen.append((observation, reward, terminated, truncated, info.get("score")))
             total += reward

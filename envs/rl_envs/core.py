@@ -86,6 +86,12 @@ class TextEnv(gymnasium.Env[Observation, Action]):
     source: str = ""
     shared: Any = None
     _given_tasks: Any = None
+    _judging_hooks: ClassVar[tuple[str, ...]] = (
+        "score",
+        "judging",
+        "judge",
+        "respond",
+    )  # one is enough
     _made_with: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})  # for clone
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -284,10 +290,18 @@ class TextEnv(gymnasium.Env[Observation, Action]):
         """Builds what judges, and lets it try what it needs (a sandbox, say) if it has a way to.
 
         Raises:
+            DataError: Nothing judges: no ``verifier``, and no hook that could is overridden.
             VerifierError: It cannot work; better now than at the first completion.
         """
+        if self.verifier is None and not any(map(self._overrides, self._judging_hooks)):
+            raise DataError(_UNJUDGED.format(type(self).__name__))
         if self.verifier is not None:
             getattr(self.judging, "prepare", lambda: None)()
+
+    def _overrides(self, name: str) -> bool:
+        """Whether an author gave an attribute of his own; our base classes do not count."""
+        owner = next(base for base in type(self).__mro__ if name in vars(base))
+        return name in vars(self) or "_judging_hooks" not in vars(owner)
 
     def system_text(self) -> str | None:
         """The text of the system message; None for no such message."""

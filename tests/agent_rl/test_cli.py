@@ -278,6 +278,132 @@ def test_play_goes_on_in_the_next_line_after_a_backslash(run, tmp_path):
     assert "reward 1" in out
 
 
+PANTRY = """from rl_envs import Task
+from rl_envs.tools import ToolEnv, tool
+
+
+class Pantry(ToolEnv):
+    \"\"\"Find out what is in a place.
+
+    More about it.
+    \"\"\"
+
+    tasks = [Task("a", "What is in the box?", "tea")]
+    system_prompt = "Be brief."
+
+    def __init__(self, *, shelves: int = 3, **options):
+        self.shelves = shelves
+        super().__init__(**options)
+
+    def score(self, completion, row):
+        return completion.strip() == "/tea"
+
+    @tool(inline=True)
+    def look(self, place: str, n: int = 1, names: list[str] | None = None) -> str:
+        \"\"\"Look into a place.
+
+        It takes long.
+        \"\"\"
+        return f"seen {place!r} {n!r} {names!r}"
+
+    @tool(inline=True)
+    def say(self, text: str) -> str:
+        \"\"\"Say something.\"\"\"
+        return f"said {text!r}"
+"""
+
+
+@pytest.fixture
+def pantry(tmp_path):
+    (tmp_path / "pantry.py").write_text(PANTRY)
+    return tmp_path / "pantry.py"
+
+
+@pytest.mark.parametrize("notation", ["hermes", "python", "xml", "template"])
+@pytest.mark.parametrize(
+    ("typed", "seen"),
+    [
+        ("/look place=box n=3", "tool: seen 'box' 3 None"),
+        ("""/look place="a b" names='["x"]'""", "tool: seen 'a b' 1 ['x']"),
+        ("/look place=5", "tool: seen '5' 1 None"),
+        ("/look place=a=b n=null", "parameter 'n'"),
+        ("/say ls -la 'x  y", 'tool: said "ls -la \'x  y"'),
+        ("/say 5", "tool: said '5'"),
+        ("/say a\\\nb", "tool: said 'a\\nb'"),
+        ("/say", "tool: Error: parameter 'text' is missing"),
+    ],
+)
+def test_play_writes_the_call_of_a_slash_line(typed, seen, notation, run, pantry):
+    _, out, _ = run("play", pantry, "--call_format", notation, stdin=f"{typed}\n")
+    assert seen in out
+    assert "reward" not in out  # 0 so far
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("/lok box", "there is no tool /lok; there are /look, /say"),
+        ("/", "there is no tool /;"),
+        ("/ say x", "there is no tool /;"),
+        ("/look box", "'box' is not name=value: look(place, n=1, names=null)"),
+        ("/look plce=box", "there is no parameter 'plce': look(place"),
+        ('/look place="box', "No closing quotation"),
+    ],
+)
+def test_play_sends_nothing_for_what_is_no_call(typed, told, run, pantry):
+    _, out, _ = run("play", pantry, stdin=f"{typed}\n /tea\n")
+    assert told in out
+    assert "nothing was sent" in out
+    assert "reward 1  correct\n" in out  # without a colon
+    assert out.endswith("episode ended after 1 turn; return 1\n")
+
+
+def test_play_shows_tools_in_a_line_each_and_the_prompt_when_asked(run, pantry):
+    look = "  look(place, n=1, names=null): Look into a place.\n  say(text): Say something.\n"
+    for words in ((), ("--call_format", "template"), ("--describe_tools", "false")):
+        _, out, _ = run("play", pantry, *words)
+        assert f"system: Be brief.\n\ntools:\n{look}user: " in out
+        assert "/help" in out.splitlines()[0]
+        assert "additionalProperties" not in out
+    _, out, _ = run("play", pantry, "--raw", stdin="/help\n")
+    assert "additionalProperties" in out
+    assert f"you> {look}a line without a call is the final answer\n" in out
+
+
+def test_play_sends_a_slash_line_as_it_is_where_there_are_no_tools(run):
+    _, out, _ = run("play", "text/Countdown-v0", "--index", "0", stdin="/help\n")
+    assert "/help" not in out
+    assert "episode ended after 1 turn" in out
+
+
+def test_one_environment_is_shown_whole(run, pantry):
+    code, out, _ = run("envs", pantry)
+    assert code == 0
+    for told in (
+        "Find out what is in a place.\n\nMore about it.",
+        "turns: 8 at most\nsplits: train, test\n",
+        "  --shelves 3\n",
+        "  --system_prompt Be brief.\n",
+        "tools:\n  look(place, n=1, names=null): Look into a place.\n",
+        f"play it: agent-rl play {pantry}\n",
+    ):
+        assert told in out
+    row = json.loads(run("envs", "text/Countdown-v0", "--json")[1])
+    assert row["options"]["split"] == "train"
+    assert (row["tools"], row["play"]) == ([], "agent-rl play text/Countdown-v0")
+    assert "tools" not in run("envs", "text/Countdown-v0")[1]
+    code, out, error = run("envs", "text/Countdwn-v0")
+    assert (code, out) == (1, "")
+    assert "did you mean text/Countdown-v0" in error
+
+
+@pytest.mark.parametrize("env_id", rl_envs.ids())
+def test_every_environment_can_be_shown(env_id, run):
+    code, out, _ = run("envs", env_id)
+    assert code == 0
+    assert f"play it: agent-rl play {env_id}" in out
+
+
 @pytest.mark.parametrize("kind", ["AlgorithmError", "FloatingPointError"])
 def test_what_training_refuses_is_one_line(kind, run, monkeypatch):
     from agent_rl.algorithms import layout

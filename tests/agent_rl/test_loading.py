@@ -377,3 +377,11 @@ def test_the_documentation_holds_the_table_that_the_code_makes():
     assert table.strip() == settings_table.as_markdown().strip(), (
         "run: agent-rl settings --markdown, and put it between the markers"
     )
+
+
+def test_an_option_of_the_environment_is_told_where_to_go():
+    tree = {"form": "a*b", "envs": [{"id": "text/Calculator-v0"}], "model": {"path": "x"}}
+    with pytest.raises(UserError, match=r"write --envs\.0\.options\.form$"):
+        build(EvalConfig, tree, "eval")
+    with pytest.raises(UserError, match="unknown setting fomr"):
+        build(EvalConfig, {"fomr": 1, **{k: v for k, v in tree.items() if k != "form"}}, "eval")

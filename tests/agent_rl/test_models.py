@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from pathlib import Path
 
@@ -198,6 +199,14 @@ def test_every_character_and_every_long_token_is_one_id():
     assert all(len(one) == 1 for one in ids)
     assert len({one[0] for one in ids}) == len(everything)
     assert all(one[0] < len(TOKENIZER) for one in ids)
+
+
+def test_printable_is_every_printable_character_and_the_newline():
+    chosen = models.tiny_tokenizer(dataclasses.replace(TINY, characters="printable"))
+    text = "".join(map(chr, range(32, 127))) + "\n"
+    ids = chosen.encode(text, add_special_tokens=False)
+    assert (len(ids), chosen.decode(ids)) == (len(text), text)
+    assert chosen.unk_token_id not in [*ids, *chosen.encode("printable", add_special_tokens=False)]
 
 
 def test_a_long_token_inside_a_text_is_one_id():

@@ -22,8 +22,8 @@ from agent_rl.config import (
 from agent_rl.errors import UserError
 from agent_rl.policy import Policy
 from agent_rl.runs import Console, RunFolder
-from agent_rl.stages import examples, sft
-from rl_envs import TextEnv
+from agent_rl.stages import examples, rl_state, sft
+from rl_envs import Mixture, TextEnv
 from rl_envs.tools import ToolEnv, ToolFailure, tool
 from tests.agent_rl.families import make_chat
 
@@ -426,3 +426,87 @@ def test_the_environment_of_demonstrations_is_closed(monkeypatch, tmp_path, held
     folder = RunFolder.create(tmp_path / "run", {})
     sft.run(config, folder, Console(file=io.StringIO()))
     assert Closing.closed == 2 + (held_out > 0)
+
+
+CALLER = """
+from rl_envs.tools import ToolEnv, tool
+
+
+class Caller(ToolEnv):
+    tasks = [{"prompt": "eggs?", "answer": "3"}]
+    verifier = "exact"
+    describe_tools = False
+    styles = ("calls",)
+
+    @tool
+    def look(self, place: str) -> int:
+        \"\"\"Count.\"\"\"
+        return 3
+
+    def demonstrate(self, style, rng):
+        return self.call_text("look", place="box") if self.turn == 0 else "3"
+"""
+
+
+@pytest.fixture
+def caller(tmp_path):
+    path = tmp_path / "caller.py"
+    path.write_text(CALLER)
+    return EnvConfig(str(path), options={"describe_tools": False})
+
+
+@pytest.mark.parametrize("from_a_folder", [False, True])
+def test_demonstrations_in_unknown_characters_are_refused_before_training(
+    caller, tmp_path, from_a_folder
+):
+    model = ModelConfig(tiny=dataclasses.replace(TINY, context=512))
+    if from_a_folder:
+        models.save(*models.load(model, 0), tmp_path / "made")
+        model = ModelConfig(path=str(tmp_path / "made"))
+    config = SFTConfig(model, DataConfig(env=caller), steps=1, held_out=0)
+    with pytest.raises(UserError, match=r"alphabet lacks '.*<.*', which its demons") as refused:
+        sft.run(config, RunFolder.create(tmp_path / "run", {}), Console(file=io.StringIO()))
+    assert len(str(refused.value).splitlines()) == 1
+    mixture = Mixture([(caller.id, 1.0, caller.options)], seed=0)
+    with pytest.raises(UserError, match=r"alphabet lacks .*<.* its demonstrations are written in"):
+        rl_state.refuse_unknown_characters(mixture, models.load_chat(model))
+
+
+def test_printable_characters_write_every_call(caller):
+    tiny = dataclasses.replace(TINY, characters="printable", context=512)
+    chat = models.load_chat(ModelConfig(tiny=tiny))
+    source = examples.Demonstrations(DataConfig(env=caller), "train", chat, 512)
+    source.refuse_unknown()
+    assert chat.tokenizer.unk_token_id not in source.draw(0, 1)[0].ids
+    rl_state.refuse_unknown_characters(Mixture([(caller.id, 1.0, caller.options)], seed=0), chat)
+
+
+def test_characters_within_a_whole_token_need_not_be_known(caller):
+    tokens = ("<tool_call>", "</tool_call>", "<result>", "</result>")
+    tiny = dataclasses.replace(
+        TINY, tokens=tokens, characters='{}": look,placebox3\neggs?namrut', context=512
+    )
+    chat = models.load_chat(ModelConfig(tiny=tiny))
+    examples.Demonstrations(DataConfig(env=caller), "train", chat, 512).refuse_unknown()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "has no demonstrations: define `styles` and override `demonstrate(style, rng)`"),
+        (
+            "    def demonstrate(self, style, rng):\n        return '2'\n",
+            'overrides demonstrate but has no `styles`; add styles = ("...",)',
+        ),
+    ],
+)
+def test_an_environment_without_demonstrations_is_told_what_to_add(tmp_path, line, message):
+    path = tmp_path / "nodemo.py"
+    path.write_text(
+        "from rl_envs import TextEnv\nclass No(TextEnv):\n    verifier = 'exact'\n"
+        "    tasks = [{'prompt': '1', 'answer': '2'}]\n" + line
+    )
+    _, chat = tiny()
+    with pytest.raises(UserError) as refused:
+        examples.Demonstrations(DataConfig(env=EnvConfig(str(path))), "train", chat, 64)
+    assert message in str(refused.value)

@@ -18,6 +18,7 @@ from agent_rl.validation.findings import KINDS, Findings
 from agent_rl.validation.golds import Gold, golds_of, normal
 from agent_rl.validation.judging import Timed
 from agent_rl.validation.subjects import Case, Subject, open_data, open_env
+from rl_envs.tools import ToolEnv, tool
 from rl_envs.types import Task
 from rl_verifiers import Score, VerifierError, make, score_many
 
@@ -297,6 +298,31 @@ def test_an_environment_with_tools_is_also_answered_without_them():
     with console.file:
         render(outcome, console)
     assert "8 episodes, mean return 1; 8 calls" in console.export_text()
+
+
+class Faulty(ToolEnv):
+    """Look into a drawer; ``peek`` has a mistake."""
+
+    verifier = "exact"
+    tasks = (Task("a", "What is inside?", "a spoon"), Task("b", "And there?", "a fork"))
+
+    @tool
+    def peek(self) -> str:
+        """Look inside."""
+        return self.inside
+
+    def demonstrate(self, style, rng):
+        return self.task.answer if self.turn else self.call_text("peek")
+
+
+def test_a_tool_with_a_mistake_in_it_is_a_warning_and_every_time_has_a_name():
+    findings = Findings()
+    outcome = check(open_env(f"{__file__}:Faulty", {}, findings), findings)
+    (fault,) = findings.of("tool fault")
+    assert fault.what == "tool peek"
+    assert "gave AttributeError: 'Faulty' object has no attribute 'inside'" in fault.problem
+    assert outcome.ok
+    assert {slow[3] for slow in outcome.plays.right.slowest} == {"expert"}
 
 
 def needed(name):

@@ -211,6 +211,10 @@ def test_no_verifier_names_the_class():
 
     with pytest.raises(DataError, match="Unjudged has no verifier"):
         begun(Unjudged()).step("x")
+    with pytest.raises(DataError, match="Unjudged has no verifier"):
+        Unjudged().prepare()  # nobody has to play for it
+    for judged in (Double(), Dialogue(), Unjudged(verifier="exact")):
+        judged.prepare()
 
 
 def test_a_given_verifier_goes_before_the_method_score():

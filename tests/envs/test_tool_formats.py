@@ -276,13 +276,16 @@ def test_values_between_tags_have_the_type_of_their_schema():
     }  # fmt: skip
 
 
-def test_the_bare_tag_calls_the_first_tool_which_must_take_one_argument():
+def test_the_bare_tag_calls_the_only_tool_which_must_take_one_argument():
     assert FORMATS["tag"].parse("37*24=<tool>37*24</tool>", ONE) == Parsed(
         "37*24=", (ParsedCall("calculate", {"expression": "37*24"}),), ()
     )
     assert FORMATS["tag"].parse("<tool>x</tool>", TOOLS).calls == ()
     with pytest.raises(DataError, match="this one has 2"):
-        FORMATS["tag"].check(TOOLS)
+        FORMATS["tag"].check({"search": TOOLS["search"]})
+    with pytest.raises(DataError, match=r"'tag' can call one tool, .* search, .*hermes"):
+        FORMATS["tag"].check({**ONE, **TOOLS, "third": ONE["calculate"]})
+    FORMATS["tag"].check(ONE)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from rl_envs import DataError, Task
+from rl_envs import DataError, Reply, Task
 from rl_envs.tools import Finish, Tool, ToolEnv, ToolError, ToolFailure, cut, tool
 from rl_envs.tools.formats import MAX_CALLS
 
@@ -485,3 +485,51 @@ def test_a_mark_that_would_do_nothing_is_refused(kind):
 
     with pytest.raises(DataError, match=rf"tool Odd.look: it is a {kind.__name__}"):
         type("Odd", (Drawer,), {"look": kind(tool(look))})()
+
+
+def test_a_mark_takes_keywords_only():
+    for wrong in (lambda: tool("look"), lambda: tool(5), lambda: tool(title="look")):
+        with pytest.raises(DataError, match=r"@tool: .*keywords only: @tool\(name=\.\.\."):
+            wrong()
+
+
+def test_a_notation_for_one_tool_refuses_several_by_the_environments_name():
+    with pytest.raises(DataError, match=r"Drawer: the format 'tag' can call one tool, .* open, "):
+        Drawer(call_format="tag").reset(seed=0)
+
+
+def test_an_environment_of_tools_that_nothing_judges_is_refused_before_it_is_played():
+    class Unjudged(Drawer):
+        verifier = None
+
+    class Own(Unjudged):
+        async def finished(self, answer):
+            return Reply(terminated=True)
+
+    with pytest.raises(DataError, match="Unjudged has no verifier"):
+        Unjudged().prepare()
+    Own().prepare()
+    Drawer().prepare()
+
+
+def test_what_looks_like_an_authors_mistake_is_kept():
+    def boom(how: str) -> object:
+        """Do something."""
+        if how == "name":
+            return missing  # noqa: F821
+        if how == "value":
+            raise ValueError("as asked")
+        if how == "own":
+            raise ToolError("no") from TypeError()
+        return object()
+
+    env = begun(tools=[boom])
+    call(env, "boom", how="value")
+    call(env, "boom", how="own")
+    call(env, "boom", nothing=1)
+    assert env.faults == {}
+    assert "NameError" in call(env, "boom", how="name")[0][0]["content"]
+    assert env.faults == {"boom": "NameError: name 'missing' is not defined"}
+    env = begun(tools=[boom])
+    call(env, "boom", how="object")
+    assert env.faults["boom"].startswith("the result cannot be written as JSON")

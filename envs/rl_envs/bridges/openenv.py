@@ -15,10 +15,11 @@ from rl_envs.tasks import DataError, GeneratedTasks
 from rl_envs.tools import Finish, Tool, ToolEnv, ToolError, ToolFailure
 from rl_envs.types import Message, Task
 from rl_verifiers.extract import json_value, last_number
-from rl_verifiers.score import Score
+from rl_verifiers.score import STATUSES, Score
 
 _SHOWN = ("text", "content", "message", "prompt", "result", "output", "echoed_message")
 _MAX_ACTION = 1 << 20
+_MAX_REASON = 2000
 TIMEOUT_S = 60.0
 
 
@@ -174,7 +175,7 @@ class OpenEnv(_Server, TextEnv):
         value, done = self._verdict(data)
         about = data.get("metadata")
         cut = done and isinstance(about, dict) and bool(about.get("truncated"))
-        score = (Score.correct if value >= 1.0 else Score.wrong)(value=value) if done else None
+        score = score_in(about, value) if done else None
         messages = self._messages(data)
         return Reply(messages, value, terminated=done and not cut, truncated=cut, score=score)
 
@@ -317,6 +318,18 @@ def verdict_in(data: Mapping[str, Any]) -> tuple[float, bool]:
     if done is not None and not isinstance(done, bool):
         raise ToolFailure(f"the server gave done={repr(done)[:100]}, which is not true or false")
     return value, bool(done)
+
+
+def score_in(about: Any, value: float) -> Score:
+    """The verdict of an episode's end: with the status and reason that a server of ours sends."""
+    told = about.get("score") if isinstance(about, dict) else None
+    if isinstance(told, dict):
+        passed, reason = told.get("passed"), told.get("reason")
+        status: Any = told.get("status")
+        known = status in STATUSES and status != "error"
+        if known and isinstance(passed, bool) and isinstance(reason, str):
+            return Score(value, passed, status, reason[:_MAX_REASON])
+    return (Score.correct if value >= 1.0 else Score.wrong)(value=value)
 
 
 def shown(seen: Mapping[str, Any], field: str | None) -> str:

@@ -85,6 +85,7 @@ class Wordle(TextEnv):
             f"Find the secret word of {self.length} letters; you have {self.max_turns} guesses. "
             "Each guess is answered with one mark per letter: G for a letter in its place, Y for a "
             "letter in another place, X for a letter that is not in the word or not that often. "
+            "A guess must be a word of the game's list; any other gets no marks and is lost. "
             f"Answer with one word in brackets, such as [{self.words[0]}]."
         )
         return [Message(role="user", content=text)]

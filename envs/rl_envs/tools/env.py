@@ -20,7 +20,15 @@ from rl_envs.tools.formats import (
     from_message,
 )
 from rl_envs.tools.results import ToolResult, as_text, cut
-from rl_envs.tools.tool import Finish, Tool, ToolError, ToolFailure, method_tools, tool_of
+from rl_envs.tools.tool import (
+    Finish,
+    Tool,
+    ToolError,
+    ToolFailure,
+    ToolFault,
+    method_tools,
+    tool_of,
+)
 from rl_envs.types import Action, Message
 from rl_sandboxes import SandboxError
 from rl_verifiers.score import Score
@@ -74,12 +82,15 @@ class ToolEnv(TextEnv):
             ``calls + malformed + unknown + over_budget``; of over 64 calls at once none is read,
             and that is one ``malformed``.
         results_of_turn: The results of the last action's calls, uncut.
+        faults: What looks like an author's mistake in a tool (a NameError, say), by its name; the
+            policy heard it as any other error. Of all episodes of this object.
 
     Raises:
         DataError: A tool without types or docstring, two of one name, an unknown format.
     """
 
     max_turns = 8
+    _judging_hooks = (*TextEnv._judging_hooks, "finished")
     call_format: Any = "hermes"
     describe_tools: bool | None = None
     results: Literal["tool", "user"] = "tool"
@@ -125,6 +136,7 @@ class ToolEnv(TextEnv):
         self._text: str | None = None  # of the system prompt
         self.counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
         self.results_of_turn: list[ToolResult] = []
+        self.faults: dict[str, str] = {}
         self._pay = 0.0
         self._is_text = True
         method_tools(type(self))  # an author hears of a bad one now
@@ -175,7 +187,10 @@ class ToolEnv(TextEnv):
                 raise DataError(
                     f"{type(self).__name__} has no tools: mark methods with @tool or give `tools`"
                 )
-            self._format.check(found)
+            try:
+                self._format.check(found)
+            except DataError as error:
+                raise DataError(f"{type(self).__name__}: {error}") from None
             self._tools = found
             self._servers = tuple({id(s): s for s in map(_server, found.values()) if s}.values())
         return self._tools
@@ -300,6 +315,8 @@ class ToolEnv(TextEnv):
         except execution.ToolTimeout as error:
             return self._error(call, "timeouts", str(error))
         except ToolError as error:
+            if isinstance(error, ToolFault):
+                self.faults.setdefault(call.name, str(error)[:ERROR_CHARACTERS])
             return self._error(call, "errors", str(error))
         except Exception as error:  # of what checks the arguments or writes the result
             return self._error(call, "errors", execution.told(error))

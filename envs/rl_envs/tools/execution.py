@@ -14,10 +14,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rl_envs.tools.tool import Tool, ToolError, ToolFailure
+from rl_envs.tools.tool import Tool, ToolError, ToolFailure, ToolFault
 from rl_sandboxes import SandboxError
 
 MAX_THREADS = 1024
+FAULTS = (NameError, AttributeError, ImportError, TypeError)
+"""What a tool raises by its author's mistake, not by what the policy asked for."""
 
 
 class ToolTimeout(Exception):  # noqa: N818 - what happened to a call
@@ -41,6 +43,7 @@ async def call(tool: Tool, arguments: Mapping[str, Any], timeout_s: float) -> An
         ToolTimeout: It took longer.
         ToolFailure: The tool says so (or a sandbox does, also in a group of errors), or no thread
             is left to run it.
+        ToolFault: The tool raised one of ``FAULTS``.
         ToolError: Whatever else the tool raised.
         CancelledError: The caller was cancelled.
     """
@@ -62,7 +65,8 @@ async def call(tool: Tool, arguments: Mapping[str, Any], timeout_s: float) -> An
         ours = _ours(error)
         if ours is not None:
             raise ToolFailure(str(ours)) from error
-        raise ToolError(told(error)) from error
+        kind = ToolFault if isinstance(error, FAULTS) else ToolError
+        raise kind(told(error)) from error
 
 
 async def _called(tool: Tool, arguments: Mapping[str, Any], timeout_s: float) -> Any:

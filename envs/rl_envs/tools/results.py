@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from rl_envs.tools.tool import ToolError
+from rl_envs.tools.tool import ToolFault
 
 
 class ToolResult(NamedTuple):
@@ -34,14 +34,14 @@ def as_text(value: Any) -> str:
     """What a tool returned as text: itself, or as JSON; sets are sorted, records are objects.
 
     Raises:
-        ToolError: It cannot be written.
+        ToolFault: It cannot be written.
     """
     if isinstance(value, str):
         return value
     try:
         return json.dumps(value, ensure_ascii=False, default=_jsonable)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ToolError(f"the result cannot be written as JSON: {error}") from error
+        raise ToolFault(f"the result cannot be written as JSON: {error}") from error
 
 
 def _jsonable(value: Any) -> Any:

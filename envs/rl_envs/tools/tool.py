@@ -16,12 +16,17 @@ from rl_envs.tasks import DataError
 MOST_PROBLEMS = 5  # of the arguments of one call, told to the model
 SHOWN_CHARACTERS = 200  # of a value the model gave, in an error text
 _MARK = "_rl_envs_tool"
+_OPTIONS = {"name", "inline", "timeout_s"}
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class ToolError(Exception):
     """A call that cannot be carried out as asked: its text goes back to the model."""
+
+
+class ToolFault(ToolError):  # noqa: N818 - whose fault a failed call is
+    """A mistake of the tool's author (an unknown name, say); the model hears it all the same."""
 
 
 class ToolFailure(Exception):  # noqa: N818 - what happened, and whose fault it was
@@ -124,7 +129,16 @@ def tool(function: Any = None, /, **options: Any) -> Any:
     Args:
         function: What is decorated.
         options: ``name``, ``inline`` and ``timeout_s`` of ``Tool.of``.
+
+    Raises:
+        DataError: It is used otherwise, as in ``@tool("name")``.
     """
+    marks = callable(function) or isinstance(function, classmethod | property)
+    if not (function is None or marks) or set(options) - _OPTIONS:
+        raise DataError(
+            f"@tool: {', '.join(set(options) - _OPTIONS) or repr(function)[:100]}: it takes "
+            "keywords only: @tool(name=..., timeout_s=..., inline=...)"
+        )
 
     def mark(marked: Function) -> Function:
         setattr(marked, _MARK, options)

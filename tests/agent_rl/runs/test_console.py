@@ -164,6 +164,25 @@ def test_completions_stand_side_by_side_within_80_columns():
     assert any("before: reward 0, wrong" in line for line in lines)
 
 
+def test_an_episode_of_several_turns_shows_what_the_tool_said():
+    file = io.StringIO()
+    said = [
+        {"role": "user", "content": "2*2=?"},
+        {"role": "assistant", "content": "an example"},
+        {"role": "assistant", "content": "call 27*11", "reward": 0.0},
+        {"role": "tool", "content": "297"},
+        {"role": "assistant", "content": "so 297", "reward": 1.0},
+    ]
+    row = {"prompt": "<bos>27*11=?", "completion": "call 27*11\nso 297", "messages": said}
+    Console(file=file).completions([{"completion": "300"}], [row])
+    Console(file=file).completions([row], [{"completion": "300"}])
+    text = file.getvalue()
+    assert text.index("call 27*11") < text.index("tool: 297") < text.index("so 297")
+    assert "27*11=?" in text
+    assert "<bos>" not in text
+    assert "an example" not in text
+
+
 def test_a_long_completion_is_cut_and_says_so():
     file = io.StringIO()
     Console(file=file).completions([{"completion": "x" * 10_000}], [{"completion": ""}])

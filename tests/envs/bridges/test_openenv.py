@@ -11,9 +11,10 @@ from websockets.sync.client import connect
 
 import rl_envs
 from rl_envs import DataError, Reply, Task, TextEnv
-from rl_envs.bridges.openenv import action_for, shown
+from rl_envs.bridges.openenv import action_for, score_in, shown
 from rl_envs.bridges.openenv_link import socket_url
 from rl_envs.tools import ToolError, ToolFailure
+from rl_verifiers import Score
 
 ID = "text/OpenEnv-v0"
 
@@ -53,6 +54,37 @@ def test_an_episode_over_the_wire_is_the_episode(serving):
             assert far.step(action)[:4] == near.step(action)[:4]
         check_env(far)
         far.close()
+
+
+def test_the_verdict_comes_with_its_reason(serving):
+    env = rl_envs.make("text/Countdown-v0", difficulty=1)
+    with serving(env) as url:
+        far, near = made(url), env.clone()
+        for said in ("nothing", "<answer>1 + 1</answer>", None):
+            _, info = far.reset(seed=0)
+            near.reset(seed=int(info["task_id"]))
+            action = said or near.expert(np.random.default_rng(0))
+            scores = far.step(action)[4]["score"], near.step(action)[4]["score"]
+            told = [(s.value, s.passed, s.status, s.reason) for s in scores]
+            assert told[0] == told[1]
+        far.close()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        "correct",
+        {"status": "correct"},
+        {"passed": True, "status": ["x"], "reason": ""},
+        {"passed": True, "status": "error", "reason": ""},
+        {"passed": 1, "status": "correct", "reason": ""},
+        {"passed": True, "status": "correct", "reason": None},
+    ],
+)
+def test_a_verdict_that_is_not_well_formed_is_that_of_the_reward(told):
+    assert score_in({"score": told}, 0.5) == Score.wrong(value=0.5)
+    assert score_in(told, 1.0) == Score.correct()
 
 
 def test_limits_and_ends_are_told_apart(serving):

@@ -119,7 +119,7 @@ class Xml(Notation):
 
 
 class Tag(Notation):
-    """``<tool>argument</tool>``: the first tool, which has one parameter; for small models."""
+    """``<tool>argument</tool>``: the only tool, which has one parameter; for small models."""
 
     name: str = "tag"
     form: str = "<tool>argument</tool>"
@@ -172,12 +172,17 @@ class Tag(Notation):
         )
 
     def check(self, tools: Tools) -> None:
-        """Refuses a first tool without just one parameter.
+        """Refuses several tools, and one without just one parameter.
 
         Raises:
-            DataError: It has none, or several.
+            DataError: There are several, or it has none, or several.
         """
-        for name, tool in list(tools.items())[:1]:
+        if len(tools) > 1:
+            raise DataError(
+                f"the format 'tag' can call one tool, and there are {', '.join(tools)}; use "
+                "call_format hermes"
+            )
+        for name, tool in tools.items():
             _sole_parameter(name, tool.schema)
 
 
@@ -260,7 +265,7 @@ def _sole_parameter(name: str, schema: Mapping[str, Any]) -> str:
     known = list(properties(schema))
     if len(known) != 1:
         raise DataError(
-            f"tool {name}: the format 'tag' calls the first tool with its one parameter, and this "
+            f"tool {name}: the format 'tag' calls a tool with its one parameter, and this "
             f"one has {len(known)}; use another call_format"
         )
     return known[0]
