@@ -308,7 +308,9 @@ run: {dir: DIR, seed: 0, checkpoint_every: 0}
 stages:
   teach:
     stage: sft
-    model: {tiny: {hidden_size: 16, layers: 1, heads: 2, intermediate_size: 16, context: 64}}
+    model:
+      tiny: {hidden_size: 16, layers: 1, heads: 2, intermediate_size: 16, context: 64,
+        characters: printable}
     data: {env: {id: text/Arithmetic-v0}}
     steps: 2
     batch_size: 4

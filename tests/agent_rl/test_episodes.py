@@ -8,6 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from agent_rl.engines import Completion, PromptTooLong, Sampling, TorchEngine
+from agent_rl.engines.base import room
 from agent_rl.errors import UserError
 from agent_rl.experience import gather
 from agent_rl.rollout import Assignment, Deadlines, play_groups, seed_of
@@ -252,6 +253,16 @@ def test_an_engine_that_samples_nothing_is_our_failure(chat):
 
 
 # --- the context ----------------------------------------------------------------------------------
+
+
+def test_a_prompt_without_room_is_told_its_advice_once(chat):
+    class Small(Steps):
+        async def generate(self, ids, sampling):
+            room(len(ids), 4, 1)
+
+    with pytest.raises(UserError, match="the context 1: no room") as refused:
+        play(Talk(), Small(chat), chat)
+    assert str(refused.value).count("a longer context") == 1
 
 
 def test_a_conversation_that_outgrows_the_context_is_truncated_and_keeps_its_mask(chat):
