@@ -72,9 +72,10 @@ def test_the_same_registration_twice_is_quiet():
     assert rl_envs.ids().count("text/Twice-v0") == 1
 
 
-def test_unknown_id_names_the_nearest():
+@pytest.mark.parametrize("spelt", ["text/gsm8k-v0", "TEXT/GSM8K-V0"])
+def test_unknown_id_names_the_nearest(spelt):
     with pytest.raises(DataError, match="did you mean text/GSM8K-v0"):
-        rl_envs.make("text/gsm8k-v0")
+        rl_envs.make(spelt)
 
 
 def test_unknown_option_names_the_nearest():

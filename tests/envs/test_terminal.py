@@ -155,7 +155,7 @@ def test_done_without_a_command_opens_no_session(env):
     [
         (["true"], "copy.txt"),
         (["rm -rf *"], "left alone"),
-        (["rm -rf /work /work/* ~"], "left alone"),
+        (["rm -rf \"$PWD\" \"$PWD\"/* ~"], "left alone"),
         ([SOLUTION, "echo c >> list.txt"], "list.txt"),
         ([SOLUTION, "chmod 644 sub/other.txt"], "other.txt"),
         ([SOLUTION, "touch scratch"], "scratch"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+from rl_envs.packages import needed
 from rl_envs.tasks import DataError
 from rl_envs.tools.execution import ToolTimeout
 from rl_envs.tools.mcp_connection import LOOP, PING_S, ConnectError, Connection, on_loop
@@ -260,12 +261,7 @@ def tools_of(given: Mapping[str, Any], owner: str) -> list[Tool]:
             ``mcp`` is missing.
     """
     spec = server_spec(given, owner)
-    try:
-        import mcp  # noqa: F401, PLC0415 - an extra
-    except ImportError:
-        raise DataError(
-            f"{owner}: tools of an MCP server need the package mcp: pip install 'agent-rl[mcp]'"
-        ) from None
+    needed("mcp", f"{owner}: a list of tools with an MCP server", "pip install 'agent-rl[mcp]'")
     key = json.dumps(given, sort_keys=True)
     with _lock:
         _known[key] = spec
