@@ -1,8 +1,8 @@
 """YAML and dotted overrides to frozen configuration objects; anything unknown is refused.
 
-A file is one stage (``stage: rl`` or ``stage: sft``), or a recipe: ``stages`` maps names to stages,
-run in order. ``@name`` as a model's path is the result of an earlier stage. In a recipe,
-``run`` at the top level is shared by every stage.
+A file is one stage (``stage: rl``, ``stage: sft``, ...), or a recipe: ``stages`` maps names to
+stages, run in order. ``@name`` as a path (of a model, of data, of a reward model) is the result of
+an earlier stage. In a recipe, ``run`` at the top level is shared by every stage.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agent_rl.algorithms import PRESETS, Algorithm
-from agent_rl.config import EvalConfig, RLConfig, SFTConfig, StageConfig
+from agent_rl.config import STAGES, EvalConfig, RLConfig, StageConfig, stage_kind
 from agent_rl.errors import UserError
 from agent_rl.overrides import parse_overrides, put
 from agent_rl.settings import SettingError, construct, suggestion
@@ -25,8 +25,7 @@ from agent_rl.yaml_text import YAMLError, from_yaml, to_yaml
 
 __all__ = ["Recipe", "build", "load_recipe", "parse_overrides", "put", "read", "stage_tree"]
 
-STAGES: dict[str, type[StageConfig]] = {"rl": RLConfig, "sft": SFTConfig}
-Config = TypeVar("Config", bound=RLConfig | SFTConfig | EvalConfig)
+Config = TypeVar("Config", bound=StageConfig | EvalConfig)
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # it becomes a folder
 
 AT_LEAST_ONE = (
@@ -100,11 +99,12 @@ class Recipe:
         stages = {name: stage_tree(config) for name, config in self.stages}
         if self.is_single:
             return {"name": self.name, **stages[""]}
-        results = {f"{config.run.dir}/model": f"@{name}" for name, config in self.stages}
+        names = {result_of(config): f"@{name}" for name, config in self.stages if config.result}
         for tree in stages.values():
             del tree["run"]["dir"]  # the recipe's own and the stage's name make it
-            path = tree["model"]["path"]
-            tree["model"]["path"] = results.get(path, path)
+        stages = {
+            name: _with_paths(tree, lambda p: names.get(p, p)) for name, tree in stages.items()
+        }
         return {"name": self.name, "run": {"dir": self.dir}, "stages": stages}
 
     def to_yaml(self) -> str:
@@ -114,9 +114,13 @@ class Recipe:
 
 def stage_tree(config: StageConfig) -> dict[str, Any]:
     """Every setting of a stage, as plain values."""
-    kind = next(name for name, cls in STAGES.items() if isinstance(config, cls))
     tree: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return {"stage": kind, **tree}
+    return {"stage": stage_kind(config), **tree}
+
+
+def result_of(config: StageConfig) -> str:
+    """The path of what a stage leaves for later ones."""
+    return f"{config.run.dir}/{config.result}"
 
 
 def read(path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -178,7 +182,7 @@ def load_recipe(path: str, overrides: Sequence[str] = (), *, default_stage: str 
         if "dir" in own:
             raise UserError(f"{path}: {prefix}.run.dir: only the recipe's own run.dir can be set")
         settings["run"] = {**shared, **own, "dir": f"{base}/{number}-{stage_name}"}
-        _resolve_model(settings, built, f"{path}: {prefix}")
+        settings = _resolve(settings, built, f"{path}: {prefix}")
         built.append((str(stage_name), build_stage(kind, settings, path, prefix)))
     return Recipe(name, base, tuple(built))
 
@@ -199,17 +203,43 @@ def _section(tree: Mapping[str, Any], key: str, path: str, prefix: str = "") -> 
     return dict(given or {})
 
 
-def _resolve_model(
+def _with_paths(tree: Any, change: Callable[[str], str], key: str = "") -> Any:
+    """The tree with every path in it changed: the texts under ``path``, ``paths``, ``..._path``."""
+    if isinstance(tree, Mapping):
+        return {name: _with_paths(value, change, str(name)) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_with_paths(value, change, key) for value in tree]
+    is_path = key in ("path", "paths") or key.endswith(("_path", "_paths"))
+    return change(tree) if is_path and isinstance(tree, str) else tree
+
+
+def _resolve(
     settings: dict[str, Any], built: list[tuple[str, StageConfig]], where: str
-) -> None:
-    model = settings.get("model")
-    if isinstance(model, dict) and str(model.get("path", "")).startswith("@"):
-        wanted = model["path"][1:]
-        folders = {name: config.run.dir for name, config in built}
-        if wanted not in folders:
-            earlier = suggestion(wanted, folders) if folders else "this is the first"
-            raise UserError(f"{where}.model.path: no earlier stage {wanted!r}; {earlier}")
-        settings["model"] = {**model, "path": f"{folders[wanted]}/model"}
+) -> dict[str, Any]:
+    """The settings with the path of its result for every ``@name`` of an earlier stage.
+
+    ``@name/more`` is a path within that stage's run folder.
+    """
+    configs = dict(built)
+
+    def resolved(path: str) -> str:
+        if not path.startswith("@"):
+            return path
+        wanted, _, inside = path[1:].partition("/")
+        if wanted not in configs:
+            earlier = suggestion(wanted, configs) if configs else "this is the first"
+            raise UserError(f"{where}: path {path}: no earlier stage {wanted!r}; {earlier}")
+        config = configs[wanted]
+        if inside:
+            return f"{config.run.dir}/{inside}"
+        if not config.result:
+            raise UserError(
+                f"{where}: path {path}: the stage {wanted} only measures, it has no result"
+            )
+        return result_of(config)
+
+    changed: dict[str, Any] = _with_paths(settings, resolved)
+    return changed
 
 
 def build_stage(
@@ -304,7 +334,7 @@ def check(config: StageConfig | EvalConfig, where: str) -> None:
             value = _lookup(config, name)
             if isinstance(value, int | float) and value < lowest:
                 raise UserError(f"{where}: {name} is {value}; it must be at least {lowest}")
-    for name, message in _contradictions(config):
+    for name, message in config.problems():
         raise UserError(f"{where}: {name} {message}")
 
 
@@ -313,57 +343,3 @@ def _lookup(config: Any, name: str) -> Any:
     for part in name.split("."):
         config = getattr(config, part, None)
     return config
-
-
-def _contradictions(config: StageConfig | EvalConfig) -> list[tuple[str, str]]:
-    found = []
-    if (config.model.path is None) == (config.model.tiny is None):
-        found.append(("model", "needs either path (a folder or hub id) or tiny (its sizes)"))
-    tiny = config.model.tiny
-    if tiny is not None and tiny.hidden_size % (2 * tiny.heads):
-        found.append(("model.tiny.hidden_size", "must be a multiple of twice the heads"))
-    if isinstance(config, SFTConfig):
-        if (config.data.path is None) == (config.data.env is None):
-            found.append(("data", "needs either path (a file) or env (its demonstrations)"))
-        return found
-    if not config.envs:
-        found.append(("envs", "is empty; name at least one environment"))
-    if isinstance(config, EvalConfig):
-        if not config.greedy and config.samples == 0:
-            found.append(("samples", "is 0 and greedy is off; there is nothing to measure"))
-        return found
-    return found + _contradictions_of_rl(config)
-
-
-def _contradictions_of_rl(config: RLConfig) -> list[tuple[str, str]]:
-    found = []
-    compares = config.algorithm.advantage in ("group", "leave_one_out", "max_likelihood", "turn")
-    if compares and config.group_size < 2:
-        found.append(("group_size", "must be at least 2: the advantage compares a group"))
-    if config.updates_per_step * config.epochs > 1 and config.algorithm.ratio == "none":
-        found.append(
-            (
-                "algorithm.ratio",
-                "is none, but several updates per batch need an importance ratio; "
-                "set algorithm.ratio=token, or updates_per_step and epochs to 1",
-            )
-        )
-    episodes, kl = config.prompts_per_step * config.group_size, config.algorithm.kl
-    if kl.target is not None and episodes >= 5 * kl.horizon:  # the coefficient would turn negative
-        found.append(
-            (
-                "algorithm.kl.horizon",
-                f"is {kl.horizon:g}, too short for batches of {episodes} episodes "
-                f"(prompts_per_step x group_size); set it above {episodes / 5:g}",
-            )
-        )
-    buffer, longest = config.algorithm.overlong_buffer, config.sampling.max_tokens
-    if buffer >= longest:  # every completion would be punished, some by more than a reward
-        found.append(
-            (
-                "algorithm.overlong_buffer",
-                f"is {buffer}, but completions have {longest} tokens at most; "
-                f"set it below sampling.max_tokens, such as {longest // 4} (0 is off)",
-            )
-        )
-    return found

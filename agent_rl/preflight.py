@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 from agent_rl import models
-from agent_rl.config import EnvConfig, SFTConfig, StageConfig
+from agent_rl.config import EnvConfig, ModelConfig, StageConfig, stage_kind
 from agent_rl.errors import UserError
 from agent_rl.runs.trackers import check_trackers
 from agent_rl.self_play import refuse_group_verifier
-from agent_rl.stages import rl_state
-from agent_rl.stages.evaluate import held_out
-from agent_rl.stages.examples import check_data
 from rl_envs import DataError, TextEnv, make
 from rl_verifiers import VerifierError, score_sync
 
@@ -28,25 +26,20 @@ def check_stage(config: StageConfig, prefix: str = "", unborn: Collection[str] =
     Args:
         config: The stage.
         prefix: Its dotted name, for messages.
-        unborn: Paths of models that earlier stages will make.
+        unborn: Paths of what earlier stages will make.
 
     Raises:
         UserError: One line that names the setting.
     """
-    start = f"{prefix}." if prefix else ""
     check_trackers(config.run.trackers)
-    if str(config.model.path) not in unborn:
-        with located(prefix):
-            models.check(config.model)
-    if isinstance(config, SFTConfig):
-        with located(f"{start}data"):
-            check_data(config)
-        return
-    rl_state.check_sampling(config)
-    for number, env in enumerate(config.envs):
-        with located(f"{start}envs.{number} ({env.id})"):
-            check_env(env)
-    held_out(config)
+    with located(prefix):
+        import_module(f"agent_rl.stages.{stage_kind(config)}").check(config, unborn)
+
+
+def check_model(config: ModelConfig, unborn: Collection[str]) -> None:
+    """The model's files and chat template are there, unless an earlier stage will make it."""
+    if str(config.path) not in unborn:
+        models.check(config)
 
 
 def check_env(config: EnvConfig) -> None:

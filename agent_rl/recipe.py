@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from agent_rl.config import RLConfig, StageConfig
+from agent_rl.config import StageConfig, stage_kind
 from agent_rl.errors import UserError
-from agent_rl.loading import Recipe, stage_tree
+from agent_rl.loading import Recipe, result_of, stage_tree
 from agent_rl.preflight import check_stage
 from agent_rl.runs import Console, RunFolder, build_report
 from agent_rl.runs.trackers import tracked
-from agent_rl.stages import rl, sft
 
 # Settings that may differ when a run goes on: none of them changes what was done before. What is
 # evaluated stays, since accuracy_before and accuracy_after are compared; threads change bits.
@@ -48,7 +48,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     if not resume:
         RunFolder.check_free(recipe.dir, overwrite=overwrite)
     _refuse_begun_after_unfinished(recipe, done, resume)
-    unborn = [f"{config.run.dir}/model" for name, config in recipe.stages if name not in done]
+    unborn = [result_of(config) for name, config in recipe.stages if name not in done]
     for name, config in recipe.stages:
         if name not in done:
             check_resumable(config, recipe, resume)
@@ -78,7 +78,7 @@ def finished(recipe: Recipe) -> dict[str, dict[str, Any]]:
     for name, config in recipe.stages:
         path = Path(config.run.dir)
         summary = RunFolder.open(path).read_summary() if is_run(path) else {}
-        if not summary.get("finished") or summary.get("steps", 0) < config.steps:
+        if not summary.get("finished") or summary.get("steps", 0) < steps_of(config):
             break  # what follows starts from this stage's result
         found[name] = summary
     return found
@@ -87,13 +87,19 @@ def finished(recipe: Recipe) -> dict[str, dict[str, Any]]:
 def _refuse_begun_after_unfinished(recipe: Recipe, done: Mapping[str, Any], resume: bool) -> None:
     """Raise when a stage that has begun comes after one that will train on."""
     unfinished, *later = [stage for stage in recipe.stages if stage[0] not in done]
+    steps = steps_of(unfinished[1])
     for name, config in later:
         if resume and is_run(Path(config.run.dir)):
             raise UserError(
-                f"--resume: stages.{unfinished[0]} would train on to {unfinished[1].steps} steps, "
+                f"--resume: stages.{unfinished[0]} would train on to {steps} steps, "
                 f"but stages.{name} after it has begun in {config.run.dir} from its older result; "
                 "put the steps back, give another --run.dir, or start over with --overwrite"
             )
+
+
+def steps_of(config: StageConfig) -> int:
+    """How many steps a stage takes; 0 for one that takes none."""
+    return int(getattr(config, "steps", 0))
 
 
 def is_run(path: Path) -> bool:
@@ -172,9 +178,10 @@ def _run_stage(
 ) -> dict[str, Any]:
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    run = rl.run if isinstance(config, RLConfig) else sft.run
+    stage = import_module(f"agent_rl.stages.{stage_kind(config)}")
     with tracked(folder, config.run.trackers, stage_tree(config)) as followed:
-        return run(config, followed, show, resume=resume)  # type: ignore[arg-type]
+        summary: dict[str, Any] = stage.run(config, followed, show, resume=resume)
+    return summary
 
 
 def _whole_summary(recipe: Recipe, summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +22,36 @@ from agent_rl.config import RLConfig
 from agent_rl.experience import Credit, Experience, assign_credit, gather
 from agent_rl.measure import Learned, credit_metrics, rollout_metrics, rollout_rows
 from agent_rl.packing import pack
+from agent_rl.preflight import check_env, check_model, located
 from agent_rl.rollout import Assignment, Deadlines, play_groups, refuse_if_all_failed, seed_of
 from agent_rl.runs import Console, RunFolder
 from agent_rl.stages.evaluate import HeldOut, held_out
-from agent_rl.stages.rl_state import State, restore, save, set_up, training_sampling
+from agent_rl.stages.rl_state import (
+    State,
+    check_sampling,
+    restore,
+    save,
+    set_up,
+    training_sampling,
+)
 from agent_rl.trajectory import Trajectory
 from agent_rl.update import Targets, update_policy
 
 MAX_ROUNDS = 4  # dynamic sampling gives up after this many times the tasks of a step
+
+
+def check(config: RLConfig, unborn: Collection[str] = ()) -> None:
+    """What can be known to fail before the first step.
+
+    Raises:
+        UserError: One line that names the setting.
+    """
+    check_model(config.model, unborn)
+    check_sampling(config)
+    for number, env in enumerate(config.envs):
+        with located(f"envs.{number} ({env.id})"):
+            check_env(env)
+    held_out(config)
 
 
 def run(

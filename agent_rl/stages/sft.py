@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -14,10 +14,29 @@ from agent_rl.config import SFTConfig
 from agent_rl.optim import make_optimizer, step_optimizer
 from agent_rl.packing import pack
 from agent_rl.policy import Policy
+from agent_rl.preflight import check_model, located
 from agent_rl.rollout import seed_of
 from agent_rl.runs import Console, RunFolder
-from agent_rl.stages.examples import Demonstrations, examples_of, held_out_examples, train_split
+from agent_rl.stages.examples import (
+    Demonstrations,
+    check_data,
+    examples_of,
+    held_out_examples,
+    train_split,
+)
 from agent_rl.trajectory import Segment
+
+
+def check(config: SFTConfig, unborn: Collection[str] = ()) -> None:
+    """What can be known to fail before the first step.
+
+    Raises:
+        UserError: One line that names the setting.
+    """
+    check_model(config.model, unborn)
+    if config.data.path not in unborn:
+        with located("data"):
+            check_data(config)
 
 
 def run(

@@ -1,11 +1,10 @@
-"""Every setting of every stage, as frozen dataclasses. ``loading.py`` makes them from YAML."""
+"""Settings that several stages share, as frozen dataclasses."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-from agent_rl.algorithms import Algorithm
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,14 @@ class ModelConfig:
     chat_template: str | None = None
     history: Literal["append", "template"] = "append"
     lora: LoRA | None = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Settings that cannot work together."""
+        if (self.path is None) == (self.tiny is None):
+            yield "model", "needs either path (a folder or hub id) or tiny (its sizes)"
+        tiny = self.tiny
+        if tiny is not None and tiny.hidden_size % (2 * tiny.heads):
+            yield "model.tiny.hidden_size", "must be a multiple of twice the heads"
 
 
 @dataclass(frozen=True)
@@ -175,66 +182,6 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class RLConfig:
-    """Reinforcement learning: rollouts, rewards, a policy gradient with KL regularization.
-
-    Args:
-        model: The policy's starting point; the KL reference too.
-        envs: The environments, mixed by weight.
-        algorithm: A preset and what differs from it; see ``docs/algorithms.md``.
-        sampling: How rollouts are drawn.
-        optimizer: How weights move.
-        evaluation: Held-out evaluation.
-        run: Folder, seed, threads, checkpoints.
-        steps: Batches of rollouts.
-        prompts_per_step: Tasks per batch.
-        group_size: Episodes of each task.
-        updates_per_step: Optimiser updates on each batch: the batch is split in this many.
-        epochs: Passes over each batch.
-        micro_tokens: Most tokens (padding included) in one forward pass; changes memory and speed,
-            nothing else.
-        share_prompts: Compute the prompt that a group shares once.
-        drop_zero_advantage: Leave samples without advantage out of the backward pass, and their KL
-            term with them. None: only where that changes nothing (no KL, no entropy in the loss).
-        on_truncation: A completion cut at the token limit earns 0 ("zero"), is judged as it
-            stands ("score"), or is left out of training ("mask").
-        turn_timeout_s: Seconds an environment has for an answer (its reset included). A later one
-            is our failure: the episode is played again, then left out; 0 for no limit.
-        episode_timeout_s: Seconds an episode has, sampling included. A later one is truncated where
-            it stands; 0 for no limit.
-        train_on_tool_tokens: Take the mask off: train on what the environment inserted as well. An
-            ablation that shows why it is masked; it learns worse.
-        reference_refresh: Steps after which the KL reference becomes the present policy; 0 never.
-        opponent_refresh: Where an environment has several seats: 0 plays them all by the present
-            policy; k leaves the others to a frozen copy of it that is renewed every k steps.
-        value_lr: Learning rate of the value head (PPO); None takes the optimizer's.
-    """
-
-    model: ModelConfig
-    envs: tuple[EnvConfig, ...]
-    algorithm: Algorithm
-    sampling: SamplingConfig = SamplingConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    run: RunConfig = RunConfig()
-    steps: int = 100
-    prompts_per_step: int = 8
-    group_size: int = 8
-    updates_per_step: int = 1
-    epochs: int = 1
-    micro_tokens: int = 8192
-    share_prompts: bool = True
-    drop_zero_advantage: bool | None = None
-    on_truncation: Literal["zero", "score", "mask"] = "zero"
-    turn_timeout_s: float = 0.0
-    episode_timeout_s: float = 0.0
-    train_on_tool_tokens: bool = False
-    reference_refresh: int = 0
-    opponent_refresh: int = 0
-    value_lr: float | None = None
-
-
-@dataclass(frozen=True)
 class DataConfig:
     """Supervised examples: a file, or an environment's own demonstrations.
 
@@ -247,75 +194,3 @@ class DataConfig:
     path: str | None = None
     env: EnvConfig | None = None
     styles: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SFTConfig:
-    """Supervised fine-tuning on completions only.
-
-    Args:
-        model: The starting point.
-        data: The examples.
-        optimizer: How weights move.
-        run: Folder, seed, threads, checkpoints.
-        steps: Optimiser updates.
-        batch_size: Examples per update.
-        packing: Put several examples in one row of ``pack_tokens``, each blind to the others.
-        pack_tokens: Length of a packed row, in tokens.
-        micro_tokens: Most tokens (padding included) in one forward pass.
-        held_out: Examples whose loss is measured before and after, never trained on: of the
-            environment's test split, or about as many rows of a file (at most 15 %, by the hash of
-            the prompt); 0 for none.
-    """
-
-    model: ModelConfig
-    data: DataConfig
-    optimizer: OptimizerConfig = OptimizerConfig()
-    run: RunConfig = RunConfig()
-    steps: int = 100
-    batch_size: int = 32
-    packing: bool = False
-    pack_tokens: int = 512
-    micro_tokens: int = 8192
-    held_out: int = 64
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """Accuracy of a model on an environment: greedy, pass@k, majority@k, with intervals.
-
-    Args:
-        model: The model to judge.
-        envs: One environment, or several that are each reported.
-        sampling: How completions are drawn; temperature counts for the sampled figures.
-        split: The split to play.
-        tasks: How many tasks, from the first on; 0 for all.
-        samples: Samples per task for pass@k and majority@k; 0 for greedy only.
-        greedy: Whether to measure the greedy accuracy.
-        on_truncation: A completion cut at the token limit counts as wrong ("zero"), or is judged as
-            it stands ("score": games whose action is a single token).
-        turn_timeout_s: Seconds an environment has for an answer; as in training.
-        episode_timeout_s: Seconds an episode has; as in training.
-        seed: Seed of the samples.
-        threads: Threads of torch.
-        concurrency: Episodes played at once.
-        out: A folder for the result and every completion; None prints only.
-    """
-
-    model: ModelConfig
-    envs: tuple[EnvConfig, ...]
-    sampling: SamplingConfig = SamplingConfig()
-    split: str = "test"
-    tasks: int = 200
-    samples: int = 0
-    greedy: bool = True
-    on_truncation: Literal["zero", "score"] = "zero"
-    turn_timeout_s: float = 0.0
-    episode_timeout_s: float = 0.0
-    seed: int = 0
-    threads: int = 1
-    concurrency: int = 32
-    out: str | None = None
-
-
-StageConfig = SFTConfig | RLConfig

@@ -1,0 +1,83 @@
+"""Every setting of every stage, as frozen dataclasses. ``loading.py`` makes them from YAML.
+
+A stage ``kind`` is a configuration class here and a module ``agent_rl.stages.kind`` with two
+functions: ``check(config, unborn)`` before anything is written, and ``run(config, folder, show,
+resume=False)``. What it leaves in its run folder for later stages is the class's ``result``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import Field
+from typing import Any, ClassVar, Protocol
+
+from agent_rl.config.evaluation import EvalConfig
+from agent_rl.config.rl import RLConfig
+from agent_rl.config.sft import SFTConfig
+from agent_rl.config.shared import (
+    DataConfig,
+    EnvConfig,
+    EvaluationConfig,
+    LoRA,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    SamplingConfig,
+    TinyModel,
+)
+
+__all__ = [
+    "DATA",
+    "MODEL",
+    "STAGES",
+    "DataConfig",
+    "EnvConfig",
+    "EvalConfig",
+    "EvaluationConfig",
+    "LoRA",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RLConfig",
+    "RunConfig",
+    "SFTConfig",
+    "SamplingConfig",
+    "StageConfig",
+    "TinyModel",
+    "stage_kind",
+]
+
+MODEL, DATA = "model", "data.jsonl"  # what a stage leaves: a transformers folder, or rows
+
+
+class StageConfig(Protocol):
+    """What the configuration of every stage has.
+
+    Attributes:
+        result: What later stages get for ``@name``: a path within the run folder, ``MODEL`` or
+            ``DATA``; empty for a stage that only measures.
+        run: Folder, seed, threads, checkpoints.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    result: ClassVar[str]
+
+    @property
+    def run(self) -> RunConfig:
+        """Folder, seed, threads, checkpoints."""
+        ...
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Settings of the right type that cannot work: (dotted name, what is wrong)."""
+        ...
+
+
+STAGES: dict[str, type[StageConfig]] = {
+    "rl": RLConfig,
+    "sft": SFTConfig,
+}
+"""The stages by name."""
+
+
+def stage_kind(config: StageConfig) -> str:
+    """The name of a configuration's stage."""
+    return next(name for name, kind in STAGES.items() if type(config) is kind)

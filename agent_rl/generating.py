@@ -1,0 +1,124 @@
+"""Samples of a model on an environment's tasks, outside a training step: whole tasks, in chunks.
+
+The stages that make data from a policy (rejection sampling, preference pairs, AI feedback) and
+those that compare policies play with this. A chunk is a pure function of the seed and the task, so
+a stage that was stopped goes on after its last whole chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from agent_rl import models
+from agent_rl.chat import Chat
+from agent_rl.config import EnvConfig, ModelConfig, SamplingConfig
+from agent_rl.engines import Engine, Sampling, TorchEngine
+from agent_rl.episode import NO_DEADLINES
+from agent_rl.errors import UserError
+from agent_rl.rollout import (
+    Assignment,
+    Deadlines,
+    OnTruncation,
+    play_groups,
+    refuse_if_all_failed,
+    seed_of,
+)
+from agent_rl.trajectory import Trajectory
+from rl_envs import make
+
+TASK_SEED = 40_009  # mixed into the seeds of episodes, so that none equals one of evaluation
+
+
+def load_engine(config: ModelConfig, seed: int) -> tuple[TorchEngine, Chat]:
+    """A model that generates, and its chat template.
+
+    Raises:
+        UserError: When it cannot be loaded.
+    """
+    model, chat = models.load(config, seed)
+    engine = TorchEngine(
+        model,
+        eos_token_ids=models.end_token_ids(model, chat),
+        tokenizer=chat.tokenizer,
+        dtype=models.DTYPES.get(config.generation or ""),
+    )
+    return engine, chat
+
+
+def assignments_of(env: EnvConfig, tasks: int, seed: int) -> list[Assignment]:
+    """The first ``tasks`` tasks of an environment in its split (0: all), each with its seed.
+
+    Raises:
+        UserError: A setting that cannot work.
+        DataError: An environment that cannot be used, or endless tasks and no number of them.
+    """
+    played = make(env.id, **env.options)
+    played.prepare()
+    size = played.tasks.size
+    if size is None and tasks == 0:
+        raise UserError(f"{env.id} has endless tasks; say how many with tasks: N")
+    count = tasks if size is None else min(size, tasks or size)
+    return [Assignment(played, env.id, i, seed_of(seed, TASK_SEED, i)) for i in range(count)]
+
+
+def to_sampling(config: SamplingConfig) -> Sampling:
+    """The engine's form of the settings."""
+    return Sampling(
+        max_tokens=config.max_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+        min_p=config.min_p,
+        stop=config.stop,
+    )
+
+
+def sample_tasks(
+    engine: Engine,
+    chat: Chat,
+    assignments: Sequence[Assignment],
+    *,
+    samples: int,
+    sampling: Sampling,
+    seed: int,
+    on_truncation: OnTruncation = "zero",
+    deadlines: Deadlines = NO_DEADLINES,
+    tasks_at_once: int = 16,
+    skip: int = 0,
+) -> Iterator[list[list[Trajectory]]]:
+    """Play each task ``samples`` times; yields a chunk of tasks at a time, each a list of episodes.
+
+    Args:
+        engine: Where completions come from.
+        chat: The model's chat template.
+        assignments: The tasks.
+        samples: Episodes of each.
+        sampling: How completions are drawn.
+        seed: Fixes every sample, whatever the chunks are.
+        on_truncation: What a completion cut at the token limit means.
+        deadlines: How long an answer and an episode may take.
+        tasks_at_once: Tasks in a chunk.
+        skip: How many tasks were done before (a resumed stage): they are left out.
+
+    Raises:
+        UserError: When every episode of a chunk failed by our own fault.
+    """
+    with asyncio.Runner() as loop:
+        for start in range(skip, len(assignments), tasks_at_once):
+            chunk = assignments[start : start + tasks_at_once]
+            played = loop.run(
+                play_groups(
+                    engine,
+                    chat,
+                    chunk,
+                    group_size=samples,
+                    sampling=sampling,
+                    seed=seed,
+                    on_truncation=on_truncation,
+                    deadlines=deadlines,
+                    first_group=start,
+                )
+            )
+            refuse_if_all_failed(played)
+            yield [played[i * samples : (i + 1) * samples] for i in range(len(chunk))]
