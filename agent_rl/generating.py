@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from torch import nn
 
 from agent_rl import models
 from agent_rl.chat import Chat
@@ -37,13 +40,17 @@ def load_engine(config: ModelConfig, seed: int) -> tuple[TorchEngine, Chat]:
         UserError: When it cannot be loaded.
     """
     model, chat = models.load(config, seed)
-    engine = TorchEngine(
+    return engine_of(model, chat, config), chat
+
+
+def engine_of(model: nn.Module, chat: Chat, config: ModelConfig) -> TorchEngine:
+    """The engine that samples from a loaded model."""
+    return TorchEngine(
         model,
         eos_token_ids=models.end_token_ids(model, chat),
         tokenizer=chat.tokenizer,
         dtype=models.DTYPES.get(config.generation or ""),
     )
-    return engine, chat
 
 
 def assignments_of(env: EnvConfig, tasks: int, seed: int) -> list[Assignment]:
@@ -60,6 +67,11 @@ def assignments_of(env: EnvConfig, tasks: int, seed: int) -> list[Assignment]:
         raise UserError(f"{env.id} has endless tasks; say how many with tasks: N")
     count = tasks if size is None else min(size, tasks or size)
     return [Assignment(played, env.id, i, seed_of(seed, TASK_SEED, i)) for i in range(count)]
+
+
+def split_assignments(env: EnvConfig, split: str, tasks: int, seed: int) -> list[Assignment]:
+    """``assignments_of`` another split of the environment."""
+    return assignments_of(replace(env, options={**env.options, "split": split}), tasks, seed)
 
 
 def to_sampling(config: SamplingConfig) -> Sampling:

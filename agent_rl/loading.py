@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agent_rl.algorithms import PRESETS, Algorithm
-from agent_rl.config import STAGES, EvalConfig, RLConfig, StageConfig, stage_kind
+from agent_rl.config import STAGES, EvalConfig, OveroptConfig, RLConfig, StageConfig, stage_kind
 from agent_rl.errors import UserError
 from agent_rl.overrides import parse_overrides, put
 from agent_rl.settings import SettingError, construct, suggestion
@@ -25,19 +25,25 @@ from agent_rl.yaml_text import YAMLError, from_yaml, to_yaml
 
 __all__ = ["Recipe", "build", "load_recipe", "parse_overrides", "put", "read", "stage_tree"]
 
-Config = TypeVar("Config", bound=StageConfig | EvalConfig)
+Config = TypeVar("Config", bound=StageConfig | EvalConfig | OveroptConfig)
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # it becomes a folder
 
 AT_LEAST_ONE = (
+    "tasks_at_once",
     "steps",
     "prompts_per_step",
     "group_size",
     "updates_per_step",
     "epochs",
     "batch_size",
+    "ptx.batch_size",
     "micro_tokens",
     "pack_tokens",
     "concurrency",
+    "measure_every",
+    "measure_samples",
+    "pool_tasks",
+    "pool_samples",
     "sampling.max_tokens",
     "model.tiny.hidden_size",
     "model.tiny.layers",
@@ -51,6 +57,8 @@ AT_LEAST_ZERO = (
     "episode_timeout_s",
     "reference_refresh",
     "value_lr",
+    "missing_eos_penalty",
+    "ptx.coef",
     "held_out",
     "seed",
     "threads",
@@ -323,7 +331,7 @@ def _algorithm(given: Any, place: str) -> dict[str, Any]:
     return dataclasses.asdict(construct(Algorithm, whole, place))
 
 
-def check(config: StageConfig | EvalConfig, where: str) -> None:
+def check(config: StageConfig | EvalConfig | OveroptConfig, where: str) -> None:
     """Values that have the right type and still cannot work.
 
     Raises:

@@ -11,12 +11,12 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from agent_rl.engines.decoder import attention_windows
+from agent_rl.attention import Attention, autocast
+from agent_rl.critic import Critic
 from agent_rl.packing import MicroBatch
 
 
@@ -27,7 +27,7 @@ class TokenScores:
     Attributes:
         logprobs_k: [K] log-probability of each target.
         entropy_k: [K] entropy of the distribution it was drawn from, in nats.
-        values_k: [K] value of the state before it; None without a value head.
+        values_k: [K] value of the state before it; None without a critic.
         log_softmax_kv: [K, V] the whole log-distribution; None unless asked for.
     """
 
@@ -38,13 +38,13 @@ class TokenScores:
 
 
 class Policy:
-    """A causal language model, perhaps a value head on its last hidden state.
+    """A causal language model, perhaps with a critic that says what each state is worth.
 
     Args:
         model: A transformers causal language model.
         temperature: Logits are divided by it, as the sampler does; must be positive.
         compute: Precision of the forward pass; bfloat16 means autocast.
-        value_head: Add a linear value head, zero at the start.
+        critic: Gives the values; None for none.
 
     Raises:
         UserError: For layers, or an attention implementation, that take no 4-D mask.
@@ -56,18 +56,13 @@ class Policy:
         *,
         temperature: float = 1.0,
         compute: torch.dtype = torch.float32,
-        value_head: bool = False,
+        critic: Critic | None = None,
     ) -> None:
         self.model = model
         self.temperature = temperature
         self.compute = compute
-        self._windows = attention_windows(model)
-        self.value_head: nn.Linear | None = None
-        if value_head:
-            config: Any = model.config
-            self.value_head = nn.Linear(config.hidden_size, 1)
-            nn.init.zeros_(self.value_head.weight)
-            nn.init.zeros_(self.value_head.bias)
+        self.critic = critic
+        self._attention = Attention(model)
 
     def score(
         self, micro: MicroBatch, *, entropy_grad: bool = False, full: bool = False
@@ -79,11 +74,11 @@ class Policy:
             entropy_grad: Let the entropy carry a gradient (an entropy bonus is in the loss).
             full: Return the whole log-distribution too.
         """
-        with self._autocast(), _select_at_head(self.model, micro.select) as hidden:
+        with autocast(self.model, self.compute), _select_at_head(self.model, micro.select) as hidden:
             logits = self.model(
                 input_ids=micro.input_ids,
                 position_ids=micro.position_ids,
-                attention_mask=self._masks(micro),
+                attention_mask=self._attention.masks(micro),
                 use_cache=False,
             ).logits
         logits_kv = logits.float().reshape(len(micro.select), -1) / self.temperature
@@ -91,9 +86,7 @@ class Policy:
         logprobs_k = log_softmax_kv.gather(1, micro.targets[:, None])[:, 0]
         with contextlib.nullcontext() if entropy_grad else torch.no_grad():
             entropy_k = -(log_softmax_kv.exp() * log_softmax_kv).sum(-1)
-        values_k = None
-        if self.value_head is not None:
-            values_k = self.value_head(hidden[0].float())[:, 0]
+        values_k = None if self.critic is None else self.critic.values(micro, hidden[0])
         return TokenScores(logprobs_k, entropy_k, values_k, log_softmax_kv if full else None)
 
     @torch.no_grad()
@@ -101,7 +94,7 @@ class Policy:
         """Log-probabilities and values of all targets, in the flat order, without gradient."""
         total = micros[0].n_targets if micros else 0
         logprobs = torch.zeros(total)
-        values = torch.zeros(total) if self.value_head is not None else None
+        values = torch.zeros(total) if self.critic is not None else None
         for micro in micros:
             scores = self.score(micro)
             logprobs[micro.slots] = scores.logprobs_k
@@ -112,32 +105,8 @@ class Policy:
     def parameters(self) -> Iterator[nn.Parameter]:
         """Everything that trains."""
         yield from (p for p in self.model.parameters() if p.requires_grad)
-        if self.value_head is not None:
-            yield from self.value_head.parameters()
-
-    def _masks(self, micro: MicroBatch) -> Tensor | dict[str, Tensor]:
-        """The mask of each kind of attention layer; a single one where there is one kind."""
-        at = micro.position_ids[:, None]
-        apart = at[..., :, None] - at[..., None, :]
-        masks = {
-            kind: self._readable(micro.mask if window is None else micro.mask & (apart < window))
-            for kind, window in self._windows.items()
-        }
-        return masks if len(masks) > 1 else next(iter(masks.values()))
-
-    def _readable(self, mask: Tensor) -> Tensor:
-        """As the model's attention takes it: eager adds it, so a boolean would hide nothing."""
-        config: Any = self.model.config
-        if config.get_text_config()._attn_implementation == "sdpa":
-            return mask
-        blank = torch.zeros(mask.shape, dtype=next(self.model.parameters()).dtype)
-        return blank.to(mask.device).masked_fill_(~mask, -torch.inf)
-
-    def _autocast(self) -> Any:
-        if self.compute == torch.float32:
-            return contextlib.nullcontext()
-        device = next(self.model.parameters()).device.type
-        return torch.autocast(device, dtype=self.compute)
+        if self.critic is not None:
+            yield from self.critic.module.parameters()
 
 
 @contextmanager

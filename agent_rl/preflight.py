@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 
 from agent_rl import models
@@ -15,6 +16,8 @@ from rl_envs import DataError, TextEnv, make
 from rl_verifiers import VerifierError, score_sync
 
 MOST_TASKS = 100_000  # looked at for a missing answer
+
+_unborn: ContextVar[Collection[str]] = ContextVar("unborn", default=())
 
 
 def check_stage(config: StageConfig, prefix: str = "", unborn: Collection[str] = ()) -> None:
@@ -32,8 +35,20 @@ def check_stage(config: StageConfig, prefix: str = "", unborn: Collection[str] =
         UserError: One line that names the setting.
     """
     check_trackers(config.run.trackers)
-    with located(prefix):
-        import_module(f"agent_rl.stages.{stage_kind(config)}").check(config, unborn)
+    waiting = _unborn.set(unborn)
+    try:
+        with located(prefix):
+            import_module(f"agent_rl.stages.{stage_kind(config)}").check(config, unborn)
+    finally:
+        _unborn.reset(waiting)
+
+
+def is_unborn(path: str) -> bool:
+    """Whether an earlier stage of the recipe that is being checked will make what is there.
+
+    For what is asked deep inside, such as the reward model of an environment.
+    """
+    return path in _unborn.get()
 
 
 def check_model(config: ModelConfig, unborn: Collection[str]) -> None:

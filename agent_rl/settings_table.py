@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
 from agent_rl.algorithms import Algorithm
-from agent_rl.config import STAGES, EvalConfig
+from agent_rl.config import STAGES, EvalConfig, OveroptConfig
 from agent_rl.settings import describe
 from agent_rl.yaml_text import to_yaml
 
-KINDS: dict[str, Any] = {**STAGES, "eval": EvalConfig}
+KINDS: dict[str, Any] = {**STAGES, "eval": EvalConfig, "overopt": OveroptConfig}
 PRESET_SETS_IT = "the preset's"
 ENTRY = re.compile(r"( *)(\w+): (.*)")
 

@@ -36,8 +36,19 @@ from agent_rl.algorithms.losses import (
     value_loss,
 )
 from agent_rl.algorithms.objective import estimate_advantages, policy_loss
+from agent_rl.algorithms.preferences import (
+    dpo,
+    ipo,
+    kto,
+    kto_reference_point,
+    normalized_dpo,
+    orpo,
+    robust_dpo,
+    simpo,
+)
 from agent_rl.algorithms.presets import KL, PRESETS, Algorithm, preset
 from agent_rl.algorithms.ratios import importance_weight, sequence_ratio, token_ratio
+from agent_rl.algorithms.reward_losses import bradley_terry, outcome, process, ranking
 
 __all__ = [
     "DESCENT",
@@ -48,8 +59,10 @@ __all__ = [
     "Algorithm",
     "AlgorithmError",
     "FixedKL",
+    "bradley_terry",
     "cispo",
     "clip_fractions",
+    "dpo",
     "entropy",
     "episode_returns",
     "estimate_advantages",
@@ -59,20 +72,30 @@ __all__ = [
     "group_relative",
     "has_spread",
     "importance_weight",
+    "ipo",
     "k1",
     "k2",
     "k3",
+    "kto",
+    "kto_reference_point",
     "leave_one_out",
     "loss_penalty",
     "max_likelihood",
+    "normalized_dpo",
+    "orpo",
+    "outcome",
     "overlong_penalty",
     "penalised_rewards",
     "policy_loss",
     "ppo_clip",
     "preset",
+    "process",
+    "ranking",
     "reinforce",
     "returns_to_go",
+    "robust_dpo",
     "sequence_ratio",
+    "simpo",
     "spread_over_tokens",
     "token_ratio",
     "token_weights",

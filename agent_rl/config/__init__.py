@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from dataclasses import Field
 from typing import Any, ClassVar, Protocol
 
+from agent_rl.config.compare import CompareConfig, Contestant
 from agent_rl.config.evaluation import EvalConfig
-from agent_rl.config.rl import RLConfig
+from agent_rl.config.overopt import OveroptConfig
+from agent_rl.config.pairs import PairsConfig
+from agent_rl.config.rl import PTXConfig, RLConfig
 from agent_rl.config.sft import SFTConfig
 from agent_rl.config.shared import (
     DataConfig,
@@ -21,6 +24,7 @@ from agent_rl.config.shared import (
     LoRA,
     ModelConfig,
     OptimizerConfig,
+    ProbesConfig,
     RunConfig,
     SamplingConfig,
     TinyModel,
@@ -30,6 +34,8 @@ __all__ = [
     "DATA",
     "MODEL",
     "STAGES",
+    "CompareConfig",
+    "Contestant",
     "DataConfig",
     "EnvConfig",
     "EvalConfig",
@@ -37,6 +43,10 @@ __all__ = [
     "LoRA",
     "ModelConfig",
     "OptimizerConfig",
+    "OveroptConfig",
+    "ProbesConfig",
+    "PTXConfig",
+    "PairsConfig",
     "RLConfig",
     "RunConfig",
     "SFTConfig",
@@ -74,6 +84,8 @@ class StageConfig(Protocol):
 STAGES: dict[str, type[StageConfig]] = {
     "rl": RLConfig,
     "sft": SFTConfig,
+    "compare": CompareConfig,
+    "pairs": PairsConfig,
 }
 """The stages by name."""
 

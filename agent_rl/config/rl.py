@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from agent_rl.algorithms import Algorithm
 from agent_rl.config.shared import (
+    DataConfig,
     EnvConfig,
     EvaluationConfig,
     ModelConfig,
@@ -15,6 +16,22 @@ from agent_rl.config.shared import (
     RunConfig,
     SamplingConfig,
 )
+
+
+@dataclass(frozen=True)
+class PTXConfig:
+    """PPO-ptx: likelihood of other data, mixed into every update (Ouyang et al. 2022, equation 2).
+
+    Args:
+        data: A file of ``prompt`` and ``completion``, of ``messages``, or of ``text`` (documents,
+            every token of which is trained on); or an environment's demonstrations.
+        coef: Weight of the mean negative log-likelihood per token; 0 only measures it.
+        batch_size: Examples per optimiser update, drawn anew each time.
+    """
+
+    data: DataConfig
+    coef: float = 1.0
+    batch_size: int = 16
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,12 @@ class RLConfig:
         reference_refresh: Steps after which the KL reference becomes the present policy; 0 never.
         opponent_refresh: Where an environment has several seats: 0 plays them all by the present
             policy; k leaves the others to a frozen copy of it that is renewed every k steps.
-        value_lr: Learning rate of the value head (PPO); None takes the optimizer's.
+        value_lr: Learning rate of the values (PPO); None takes the optimizer's.
+        value_path: A reward model's folder, or in a recipe ``@name``: values (PPO) are a network of
+            their own that starts as this reward model. None: a linear head on the policy.
+        missing_eos_penalty: Taken off what a completion cut at the token limit earns. With a reward
+            around 0, as a learned one is, the 0 of ``on_truncation`` is no punishment.
+        ptx: Mix the likelihood of other data into every update; None for none.
     """
 
     result: ClassVar[str] = "model"
@@ -77,6 +99,9 @@ class RLConfig:
     reference_refresh: int = 0
     opponent_refresh: int = 0
     value_lr: float | None = None
+    value_path: str | None = None
+    missing_eos_penalty: float = 0.0
+    ptx: PTXConfig | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Settings that cannot work together."""
@@ -92,6 +117,12 @@ class RLConfig:
                 "is none, but several updates per batch need an importance ratio; "
                 "set algorithm.ratio=token, or updates_per_step and epochs to 1",
             )
+        if self.value_path is not None and self.algorithm.advantage != "gae":
+            yield "value_path", "does nothing without values; set algorithm.advantage=gae (PPO)"
+        if self.missing_eos_penalty and self.on_truncation == "mask":
+            yield "missing_eos_penalty", "does nothing where on_truncation is mask; set one of them"
+        if self.ptx is not None and (self.ptx.data.path is None) == (self.ptx.data.env is None):
+            yield "ptx.data", "needs either path (a file) or env (its demonstrations)"
         episodes, kl = self.prompts_per_step * self.group_size, self.algorithm.kl
         if kl.target is not None and episodes >= 5 * kl.horizon:  # it would turn negative
             yield (

@@ -156,6 +156,21 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class ProbesConfig:
+    """Questions outside the tasks, asked at every evaluation: what the reward does to manners.
+
+    Args:
+        refusals: Harmless prompts, of which the share is measured that is refused: "built-in", or a
+            file with a column ``prompt``; None asks none.
+        agreement: Opposite claims, each stated as the user's view, and how far the policy agrees
+            with both: "built-in", or a file with columns ``claim`` and ``opposite``; None for none.
+    """
+
+    refusals: str | None = None
+    agreement: str | None = None
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Where a stage writes, and what it repeats.
 

@@ -19,9 +19,11 @@ from typing import Any
 import yaml
 
 from agent_rl.runs.charts import Points, count_non_finite, draw, is_number, series_of
+from agent_rl.runs.early_warning import flags
 from agent_rl.runs.files import RunError, plain, write_atomically
 from agent_rl.runs.folder import CONFIG, METRICS, REPORT, RunFolder
 from agent_rl.runs.rollouts import Budget, embed
+from agent_rl.runs.tables import Table, tables_of
 from agent_rl.runs.text import duration, number
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -47,7 +49,8 @@ class StageRun:
         state: ``finished`` or how far it got.
         facts: (label, value) pairs.
         changes: (measure, before, after) rows.
-        notes: What could not be read.
+        tables: What its summary holds as tables.
+        notes: What could not be read, and what the run warns of.
         config: Settings as YAML.
         data: Charts and rollouts for the script.
     """
@@ -57,6 +60,7 @@ class StageRun:
     state: str
     facts: list[tuple[str, str]]
     changes: list[tuple[str, str, str]]
+    tables: list[Table]
     notes: list[str]
     config: str
     data: dict[str, Any]
@@ -147,7 +151,8 @@ def _stage(folder: RunFolder, whole: RunFolder, budget: Budget) -> StageRun:
         state=_state(summary, config, rows),
         facts=_stage_facts(config, summary, series),
         changes=_changes(series),
-        notes=[n for n in (trouble, config_trouble, summary_trouble) if n] + _alarms(rows),
+        tables=tables_of(summary),
+        notes=[n for n in (trouble, config_trouble, summary_trouble) if n] + _alarms(rows) + flags(rows),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
         data={"charts": main, "others": others, "rollouts": embed(folder, budget)},
     )

@@ -35,6 +35,8 @@ _BUILT_IN = {
     "quotes": "rl_verifiers.quotes:quotes_verifier",
     "regex": "rl_verifiers.text:regex",
     "repetition": "rl_verifiers.repetition:repetition_penalty",
+    # A text, no import: the layers stay as they are, and a listing needs no torch.
+    "reward_model": "agent_rl.reward_models.verifier:reward_model",
     "rouge": "rl_verifiers.overlap:rouge",
     "sql": "rl_verifiers.sql:sql_verifier",
     "remote": "rl_verifiers.remote:remote",

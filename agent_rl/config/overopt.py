@@ -1,0 +1,83 @@
+"""The settings of ``agent-rl overopt``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent_rl.config.shared import EnvConfig, RunConfig, SamplingConfig
+
+
+@dataclass(frozen=True)
+class OveroptConfig:
+    """The over-optimization laboratory: a known reward, its proxies, what optimizing them does.
+
+    Args:
+        env: The environment whose own reward is the known ("gold") one; its episodes have one turn.
+        sft: Settings of the stage ``sft`` that makes the starting policy; its data are the
+            environment's demonstrations, unless ``data.path`` is given.
+        reward_model: Settings of the stage ``reward_model``; its data are the labelled pairs.
+        rl: Settings of the stage ``rl``; model, environments, sampling, evaluation and the KL
+            coefficient are the laboratory's.
+        sampling: How all completions are drawn: pairs, training, measurements, best-of-N.
+        labels: Numbers of labels. Each makes a proxy, trained on the first so many pairs.
+        label_scale: The label prefers the first sample with probability sigmoid(label_scale x its
+            gold reward above the other's); a small one is a noisy labeler.
+        kl_coefs: Coefficients of the KL penalty; RL runs once with each against each proxy.
+        measure_every: Steps between two measurements of gold, proxy and KL.
+        measure_samples: Fresh completions of each measurement, on tasks of the test split.
+        best_of_n: The N of best-of-N.
+        pool_tasks: Tasks of the test split on which best-of-N is measured.
+        pool_samples: Completions of each of them, from which every N is estimated; at least the
+            largest N, better several times that.
+        seeds: The whole laboratory is run with each.
+        run: Folder and threads; ``run.seed`` stays 0, seeds are ``seeds``.
+    """
+
+    env: EnvConfig
+    sft: dict[str, Any]
+    reward_model: dict[str, Any]
+    rl: dict[str, Any]
+    sampling: SamplingConfig = SamplingConfig()
+    labels: tuple[int, ...] = (250, 1000, 2000)
+    label_scale: float = 1.0
+    kl_coefs: tuple[float, ...] = (0.0, 0.3, 1.0)
+    measure_every: int = 5
+    measure_samples: int = 256
+    best_of_n: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+    pool_tasks: int = 8
+    pool_samples: int = 2048
+    seeds: tuple[int, ...] = (0,)
+    run: RunConfig = field(default_factory=lambda: RunConfig(dir="runs/overopt"))
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Settings that cannot work together."""
+        for name in ("labels", "kl_coefs", "seeds", "best_of_n"):
+            values = getattr(self, name)
+            if not values:
+                yield name, "is empty"
+            if len(set(values)) < len(values):
+                yield name, f"names {_twice(values)} twice"
+        for name, lowest in (("labels", 2), ("kl_coefs", 0), ("seeds", 0), ("best_of_n", 1)):
+            low = [value for value in getattr(self, name) if value < lowest]
+            if low:
+                yield name, f"holds {low[0]:g}; each must be at least {lowest}"
+        if not self.label_scale > 0:
+            yield "label_scale", f"is {self.label_scale:g}; it must be above 0"
+        if max(self.best_of_n, default=0) > self.pool_samples:
+            yield (
+                "pool_samples",
+                f"is {self.pool_samples}, but the best of {max(self.best_of_n)} is wanted; "
+                "set it to at least that",
+            )
+        if self.sampling.temperature != 1.0:
+            yield "sampling.temperature", "must be 1: KL is measured of the policy as it samples"
+        if (self.sampling.top_p, self.sampling.top_k, self.sampling.min_p) != (1.0, 0, 0.0):
+            yield "sampling", "must have top_p, top_k and min_p off: they are not the policy"
+        if self.run.seed != 0:
+            yield "run.seed", "does nothing here; set seeds"
+
+
+def _twice(values: tuple[Any, ...]) -> Any:
+    return next(value for n, value in enumerate(values) if value in values[:n])

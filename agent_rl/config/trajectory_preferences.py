@@ -1,0 +1,97 @@
+"""The settings of the stage ``trajectory_preferences``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from agent_rl.config.rl import RLConfig
+
+
+@dataclass(frozen=True)
+class SegmentRewardConfig:
+    """The learned reward: an ensemble of perceptrons on the tokens of a step.
+
+    Args:
+        members: Networks in the ensemble; their disagreement chooses what is asked.
+        hidden: Width of their two hidden layers.
+        buckets: Features: (position, token) has one of its own while they last, then shares.
+        seen: Tokens of the observation that count, from its end.
+        done: Tokens of the action that count, from its start.
+        lr: Learning rate (Adam).
+        l2: Strength of the L2 penalty at first; each round it is moved so that the loss on held-out
+            labels is 1.1 to 1.5 times that on trained ones.
+        updates: Updates after each round of labels.
+        batch_size: Labels per update.
+    """
+
+    members: int = 3
+    hidden: int = 64
+    buckets: int = 4096
+    seen: int = 32
+    done: int = 8
+    lr: float = 1e-3
+    l2: float = 1e-4
+    updates: int = 100
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class TrajectoryPreferencesConfig(RLConfig):
+    """Reinforcement learning from comparisons of segments (Christiano et al. 2017).
+
+    Args:
+        reward: The learned reward.
+        labeler: Who compares: ``synthetic`` by the true return of both segments, or ``file``: the
+            stage writes ``queries.jsonl``, stops, and goes on with ``--resume`` once
+            ``labels_path`` holds an answer to each, as ``agent-rl label`` writes it.
+        labels_path: Where the answers are, for ``file``; null means ``labels.jsonl`` in the run
+            folder.
+        labels: How many comparisons are asked for in the whole run.
+        labels_first: Share of them asked about the play of the starting policy.
+        labels_half_life: Steps after which labels are asked for at half the rate; 0 spreads them
+            evenly.
+        labels_until: The step by which all have been asked for; 0 means the last.
+        label_noise: Chance that ``synthetic`` says the opposite.
+        choice: Ask about the pairs whose predictions the ensemble disagrees on most, or any.
+        candidates: Pairs that are looked at for each one asked.
+        segment: Steps of a segment.
+        uniform: Assumed chance that an answer was random.
+        stream: Steps of a stream: episodes follow one another in it, and the policy is not told
+            where one ends, so that the end of an episode is no signal. 0 leaves episodes as they
+            are, and their length speaks.
+        end_penalty: What ``synthetic`` takes off where a stream's episode terminated.
+    """
+
+    reward: SegmentRewardConfig = SegmentRewardConfig()
+    labeler: Literal["synthetic", "file"] = "synthetic"
+    labels_path: str | None = None
+    labels: int = 700
+    labels_first: float = 0.25
+    labels_half_life: int = 10
+    labels_until: int = 0
+    label_noise: float = 0.0
+    choice: Literal["disagreement", "random"] = "disagreement"
+    candidates: int = 10
+    segment: int = 20
+    uniform: float = 0.1
+    stream: int = 100
+    end_penalty: float = 1.0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Settings that cannot work together."""
+        yield from super().problems()
+        if self.algorithm.dynamic_sampling:
+            yield (
+                "algorithm.dynamic_sampling",
+                "chooses groups by their true reward, which the trainer must not see; set it false",
+            )
+        if 0 < self.stream < self.segment:
+            yield "segment", f"is {self.segment}, longer than a stream of {self.stream} steps"
+        for name in ("labels_first", "label_noise", "uniform"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                yield name, f"is {value:g}; it must be from 0 to 1"
+        if self.labels_path is not None and self.labeler != "file":
+            yield "labels_path", "does nothing with this labeler; set labeler: file"

@@ -1,0 +1,83 @@
+"""Conversations to the ids that a reward model reads: whole answers, several answers, or steps.
+
+A conversation that is too long loses its oldest messages (a system message stays), and where one
+message is too long by itself, its first tokens. The answer and its end token always stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent_rl.chat import Chat
+from agent_rl.errors import UserError
+from agent_rl.trajectory import Segment
+from rl_envs.types import Message
+
+
+def parted(conversation: Sequence[Message]) -> tuple[list[Message], str]:
+    """The messages before the answer, and the answer's text.
+
+    Raises:
+        UserError: When the conversation does not end with the assistant.
+    """
+    if not conversation or conversation[-1]["role"] != "assistant":
+        last = conversation[-1]["role"] if conversation else "nothing"
+        raise UserError(
+            f"a reward model scores conversations that end with the assistant, not with {last}"
+        )
+    return list(conversation[:-1]), conversation[-1]["content"]
+
+
+def answer_segments(
+    chat: Chat, prompt: Sequence[Message], answers: Sequence[str], max_tokens: int
+) -> list[Segment]:
+    """Several answers to one prompt; each has one target, its last token (the end of the turn).
+
+    The prompt is cut to what leaves room for the longest answer, so that all see the same one.
+    """
+    said = [chat.completion_ids(answer)[-max_tokens:] for answer in answers]
+    before = fitted_prompt(chat, prompt, max_tokens - max(map(len, said)))
+    return [Segment((*before, *ids), (), len(before)) for ids in said]
+
+
+def steps_segment(
+    chat: Chat, prompt: Sequence[Message], steps: Sequence[str], separator: str, max_tokens: int
+) -> Segment:
+    """An answer of several steps; each has one target, the last token of its separator.
+
+    The last step's is the end of the turn. ``Segment.sampled`` are the positions after each, since
+    a target is read at the position before; one token that nothing sees is added for the last.
+    """
+    said: list[int] = []
+    ends = []
+    for number, step in enumerate(steps, start=1):
+        last = number == len(steps)
+        said += chat.completion_ids(step) if last else chat.encode(step + separator)
+        ends.append(len(said))
+    cut = max(0, len(said) - max_tokens + 1)
+    if cut and ends[0] <= cut:
+        raise UserError(f"an answer of {len(said)} tokens in steps, but max_tokens is {max_tokens}")
+    before = fitted_prompt(chat, prompt, max_tokens - 1 - len(said[cut:]))
+    n = len(before)
+    ids = (*before, *said[cut:], said[-1])
+    return Segment(ids, tuple(n + end - cut for end in ends), n)
+
+
+def split_steps(answer: str, separator: str) -> list[str]:
+    """The steps of an answer: its parts between separators, those of white space left out."""
+    return [part for part in answer.split(separator) if part.strip()] or [answer]
+
+
+def fitted_prompt(chat: Chat, messages: Sequence[Message], room: int) -> list[int]:
+    """The ids of a prompt, its oldest messages left out until it fits into ``room`` tokens."""
+    system = [m for m in messages[:1] if m["role"] == "system"]
+    rest = list(messages[len(system) :])
+    starts = [i for i, m in enumerate(rest) if m["role"] == "user"] or [0]
+    if 0 not in starts:
+        starts.insert(0, 0)
+    ids: list[int] = []
+    for start in starts:
+        ids = chat.prompt_ids([*system, *rest[start:]])
+        if len(ids) <= room:
+            return ids
+    return ids[len(ids) - room :] if room > 0 else []
