@@ -25,6 +25,15 @@ EVAL_EPILOG = """examples:
 
 every setting with its meaning and default: agent-rl settings eval"""
 
+OVEROPT_EPILOG = """settings are changed on the command line by their dotted name:
+  agent-rl overopt configs/overopt.yaml --seeds '[0, 1, 2]' --run.dir runs/overopt3
+  agent-rl overopt configs/overopt.yaml --kl_coefs '[0, 0.1, 1]' --labels '[500]'
+the folder holds points.jsonl, overoptimization.png, summary.json and report.html, and a run folder
+for every stage. One that was stopped goes on with --resume, also with more seeds or coefficients.
+
+every setting with its meaning and default: agent-rl settings overopt
+what is measured, and what it shows:        docs/overoptimization.md"""
+
 PLAY_EPILOG = """type an answer and press Enter; a line that ends with \\ goes on in the next one.
 where there are tools, /NAME ... is a call and /help lists them; a line without one ends it.
 options of the environment are given by name; agent-rl envs ID lists them:
@@ -81,6 +90,15 @@ TOKENS_EPILOG = """other options are the environment's, as in play:
 the expert's text is tokenized as a stand-in for sampled ids. The kinds: docs/tokens.md"""
 
 
+LABEL_EPILOG = """INPUT holds pairs in any form that agent-rl preferences reads (their order is
+forgotten), rows with prompt and a list completions, or several with one prompt and a completion.
+  agent-rl label pairs.jsonl --output labels.jsonl --annotator ann
+  agent-rl label samples.jsonl --output labels.jsonl --per-prompt 2
+every choice is in the output before the next pair shows; the same command goes on where it ended.
+the token is read from a file, or from AGENT_RL_LABEL_TOKEN; without one it listens on a loopback
+address only. The page, its keys, and what is written: docs/preferences.md"""
+
+
 class Command(argparse.ArgumentParser):
     """The parser of one command.
 
@@ -130,6 +148,9 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     _add_serve_verifier(commands)
     _add_serve_env(commands)
     _add_validate(commands)
+    _add_label(commands)
+    _add_preferences(commands)
+    _add_overopt(commands)
     play = _command(
         commands,
         "play",
@@ -153,7 +174,9 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     settings = _command(
         commands, "settings", handlers.settings, "every setting, its meaning and default"
     )
-    settings.add_argument("kind", choices=["rl", "sft", "eval"], nargs="?", help="default: all")
+    settings.add_argument(
+        "kind", choices=["rl", "sft", "eval", "overopt", "pairs"], nargs="?", help="default: all"
+    )
     settings.add_argument("--markdown", action="store_true", help="all of them, as in docs/")
 
     gguf = _command(
@@ -196,6 +219,23 @@ def _add_eval(commands: Any) -> None:
     evaluate.add_argument("config", nargs="?", help="a YAML file; or give --model.path and --env")
     evaluate.add_argument("--env", help="id of the environment, or file.py[:Class]")
     evaluate.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def _add_overopt(commands: Any) -> None:
+    overopt = _command(
+        commands,
+        "overopt",
+        handlers.overopt,
+        "see over-optimization happen: a known reward, its proxies, gold and proxy against KL",
+        overridable=True,
+        epilog=OVEROPT_EPILOG,
+    )
+    overopt.add_argument("config", help="a YAML file, such as configs/overopt.yaml")
+    overopt.add_argument("--resume", action="store_true", help="go on: finished pieces are kept")
+    overopt.add_argument("--overwrite", action="store_true", help="replace the run folder")
+    overopt.add_argument(
+        "--print_config", action="store_true", help="print every resolved setting and stop"
+    )
 
 
 def _add_sandboxes(commands: Any) -> None:
@@ -377,6 +417,33 @@ def _add_serve_env(commands: Any) -> None:
         ("idle-timeout-s", 600.0, "an idle session is ended (600)"),
     )
     _add_serving(serve, 8767, limits)
+
+
+def _add_label(commands: Any) -> None:
+    label = _command(
+        commands,
+        "label",
+        handlers.label,
+        "say which of two answers is better, on a local web page",
+        epilog=LABEL_EPILOG,
+    )
+    label.add_argument("input", metavar="INPUT", help="pairs, or several completions of a prompt")
+    label.add_argument("--output", "-o", required=True, metavar="FILE", help="labels (.jsonl)")
+    label.add_argument("--annotator", default="me", metavar="NAME", help="who chooses (me)")
+    label.add_argument(
+        "--per-prompt", type=int, default=1, help="pairs drawn from many completions (1; 0: all)"
+    )
+    label.add_argument("--seed", type=int, default=0, help="of that draw, and of the sides (0)")
+    _add_serving(label, 8768, ())
+
+
+def _add_preferences(commands: Any) -> None:
+    text = "what files of preferences hold: ties, length bias, duplicates, agreement of annotators"
+    preferences = _command(commands, "preferences", handlers.preferences, text)
+    preferences.add_argument(
+        "files", nargs="+", metavar="FILE", help="a file, folder or hub id; several are one set"
+    )
+    preferences.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _add_serving(

@@ -44,6 +44,23 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return evaluate(arguments.config, arguments.env, arguments.overrides, as_json=arguments.json)
 
 
+def overopt(arguments: argparse.Namespace) -> int:
+    """``agent-rl overopt``."""
+    from agent_rl.overopt.command import overopt  # noqa: PLC0415
+
+    words = ["agent-rl", "overopt", arguments.config, *arguments.overrides, "--resume"]
+    try:
+        return overopt(
+            arguments.config,
+            arguments.overrides,
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            print_config=arguments.print_config,
+        )
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"interrupted; go on with: {shlex.join(words)}") from interrupt
+
+
 def envs(arguments: argparse.Namespace) -> int:
     """``agent-rl envs``."""
     from agent_rl.commands import list_envs, show_env  # noqa: PLC0415
@@ -111,6 +128,20 @@ def serve_env(arguments: argparse.Namespace) -> int:
     from agent_rl.serve_env import serve_env  # noqa: PLC0415
 
     return serve_env(arguments)
+
+
+def label(arguments: argparse.Namespace) -> int:
+    """``agent-rl label``."""
+    from agent_rl.label.command import label  # noqa: PLC0415
+
+    return label(arguments)
+
+
+def preferences(arguments: argparse.Namespace) -> int:
+    """``agent-rl preferences``."""
+    from agent_rl.preferences.command import show_preferences  # noqa: PLC0415
+
+    return show_preferences(arguments.files, as_json=arguments.json)
 
 
 def play(arguments: argparse.Namespace) -> int:

@@ -30,6 +30,9 @@ STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # it becomes a folder
 
 AT_LEAST_ONE = (
     "tasks_at_once",
+    "rounds",
+    "max_chars",
+    "keep",
     "steps",
     "prompts_per_step",
     "group_size",
@@ -44,6 +47,7 @@ AT_LEAST_ONE = (
     "measure_samples",
     "pool_tasks",
     "pool_samples",
+    "judge_sampling.max_tokens",
     "sampling.max_tokens",
     "model.tiny.hidden_size",
     "model.tiny.layers",
@@ -51,6 +55,7 @@ AT_LEAST_ONE = (
     "model.tiny.intermediate_size",
     "model.tiny.context",
     "model.lora.rank",
+    "ensemble.members",
 )
 AT_LEAST_ZERO = (
     "turn_timeout_s",
@@ -64,6 +69,7 @@ AT_LEAST_ZERO = (
     "threads",
     "tasks",
     "samples",
+    "judge_sampling.temperature",
     "sampling.temperature",
     "sampling.top_k",
     "sampling.min_p",
@@ -80,6 +86,13 @@ AT_LEAST_ZERO = (
     "run.checkpoint_every",
     "run.keep_checkpoints",
     "run.rollouts_every",
+    "max_steps",
+    "max_tokens",
+    "centering",
+    "evaluate_every",
+    "evaluate_examples",
+    "patience",
+    "ensemble.uncertainty_weight",
 )
 
 
@@ -280,7 +293,7 @@ def build(kind: type[Config], settings: Mapping[str, Any], where: str, prefix: s
     """
     settings = dict(settings)
     try:
-        if kind is RLConfig:
+        if issubclass(kind, RLConfig):
             place = f"{prefix}.algorithm" if prefix else "algorithm"
             settings["algorithm"] = _algorithm(settings.get("algorithm", "grpo"), place)
         config = construct(kind, settings, prefix)

@@ -74,7 +74,10 @@ class Policy:
             entropy_grad: Let the entropy carry a gradient (an entropy bonus is in the loss).
             full: Return the whole log-distribution too.
         """
-        with autocast(self.model, self.compute), _select_at_head(self.model, micro.select) as hidden:
+        with (
+            autocast(self.model, self.compute),
+            _select_at_head(self.model, micro.select) as hidden,
+        ):
             logits = self.model(
                 input_ids=micro.input_ids,
                 position_ids=micro.position_ids,
@@ -101,6 +104,16 @@ class Policy:
             if values is not None and scores.values_k is not None:
                 values[micro.slots] = scores.values_k
         return logprobs, values
+
+    @torch.no_grad()
+    def values_all(self, micros: list[MicroBatch]) -> Tensor | None:
+        """The values alone; the policy is not run where its critic is a network of its own."""
+        if self.critic is None or self.critic.reads_policy:
+            return None if self.critic is None else self.score_all(micros)[1]
+        values = torch.zeros(micros[0].n_targets if micros else 0)
+        for micro in micros:
+            values[micro.slots] = self.critic.values(micro)
+        return values
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Everything that trains."""

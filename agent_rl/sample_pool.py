@@ -12,16 +12,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agent_rl.chat import Chat
+from agent_rl.chunks import ChunkFile
 from agent_rl.config import EnvConfig, ModelConfig, SamplingConfig
 from agent_rl.errors import UserError
 from agent_rl.generating import load_engine, sample_tasks, to_sampling
 from agent_rl.measure import rollout_metrics
 from agent_rl.rollout import Assignment, Deadlines, OnTruncation, seed_of
 from agent_rl.runs import Console, RunFolder
-from agent_rl.runs.files import append_line, read_json_lines, to_json, write_atomically
+from agent_rl.runs.files import read_json_lines
 from agent_rl.self_play import seats_of
 from agent_rl.trajectory import Trajectory, Turn
-from rl_envs import TextEnv, make
+from rl_envs import make
 from rl_envs.judges import VerifierSpec, check_verifier, resolve_verifier
 from rl_verifiers import Row, Score, score_many
 
@@ -118,17 +119,11 @@ class Sampler:
             UserError: Every sample of a chunk failed by our own fault.
         """
         started = time.perf_counter()
-        path = folder.path / SAMPLES
-        kept = read_json_lines(path) if resume else []
-        done = len(kept) // self.tasks_at_once  # chunks; the last one may be short
-        done = -(-len(kept) // self.tasks_at_once) if len(kept) == len(assignments) else done
-        kept = kept[: done * self.tasks_at_once]
-        write_atomically(path, "".join(f"{to_json(row)}\n" for row in kept))
-        folder.truncate_after(done)
-        show.start(-(-len(assignments) // self.tasks_at_once), done=done)
-        if len(kept) < len(assignments):
-            judges = {name: resolve_verifier(spec) for name, spec in self.verifiers.items()}
-            score = _scorer(judges)
+        file = ChunkFile(folder.path / SAMPLES, self.tasks_at_once, len(assignments), resume=resume)
+        folder.truncate_after(file.done)
+        show.start(file.n_chunks, done=file.done)
+        if file.done < file.n_chunks:
+            score = _scorer({n: resolve_verifier(spec) for n, spec in self.verifiers.items()})
             engine, chat = load_engine(self.model, self.seed)
             chunks = sample_tasks(
                 engine,
@@ -140,19 +135,18 @@ class Sampler:
                 on_truncation=self.on_truncation,
                 deadlines=self.deadlines,
                 tasks_at_once=self.tasks_at_once,
-                skip=len(kept),
+                skip=file.n_items,
             )
             begun = time.perf_counter()
             for groups in chunks:
-                first = done * self.tasks_at_once
+                first = file.n_items
                 asked = assignments[first : first + len(groups)]
                 rows = _rows(groups, asked, chat, first, score)
-                append_line(path, "\n".join(to_json(row) for row in rows))
-                done += 1
+                file.append(rows)
                 played = [t for group in groups for t in group]
                 metrics = _metrics(played, rows, time.perf_counter() - begun)
-                folder.log(done, metrics, stage=self.stage)
-                show.step(done, metrics)
+                folder.log(file.done, metrics, stage=self.stage)
+                show.step(file.done, metrics)
                 begun = time.perf_counter()
         show.stop()
         return read_pool(folder), time.perf_counter() - started
@@ -228,7 +222,8 @@ def _rows(
     played = [(t, task) for g, task in zip(groups, assignments, strict=True) for t in g]
     judged = [(t, task) for t, task in played if t.error is None and t.turns]
     verdicts = score(
-        [t.turns[-1].text for t, _ in judged], [task.env.tasks[task.index].row() for _, task in judged]
+        [t.turns[-1].text for t, _ in judged],
+        [task.env.tasks[task.index].row() for _, task in judged],
     )
     of = {id(t): said for (t, _), said in zip(judged, verdicts, strict=True)}
     rows = []

@@ -42,7 +42,7 @@ def ranked(candidates: Iterable[Candidate], seed: int) -> list[Candidate]:
 
 def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     """The first of equal completions of each prompt."""
-    first = {}
+    first: dict[tuple[int, Hashable], Candidate] = {}
     for candidate in candidates:
         first.setdefault((candidate.group, candidate.content), candidate)
     return list(first.values())

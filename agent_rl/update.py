@@ -16,6 +16,7 @@ from agent_rl.experience import Experience
 from agent_rl.optim import step_optimizer
 from agent_rl.packing import MicroBatch, pack
 from agent_rl.policy import Policy, TokenScores
+from agent_rl.ptx import PTX
 from agent_rl.reference import Reference
 from agent_rl.rollout import seed_of
 
@@ -30,7 +31,7 @@ class Targets:
         old_logprobs_t: [T] of the policy before this batch's first update; None when the batch
             gets a single update, whose own (detached) are the old ones.
         reference_logprobs_t: [T] or None.
-        returns_t: [T] for the value head.
+        returns_t: [T] for the critic.
         old_values_t: [T] or None.
         kl_coef: Weight of a KL term in the loss.
     """
@@ -83,11 +84,25 @@ def update_policy(
     *,
     step: int,
     first_update: int,
+    critic_optimizer: torch.optim.Optimizer | None = None,
+    ptx: PTX | None = None,
 ) -> tuple[int, dict[str, float]]:
     """All optimiser updates on one batch.
 
     Token weights are made once per update, from the whole of its trajectories, so that neither
     micro-batches nor the leaving out of samples without advantage can change the gradient.
+
+    Args:
+        config: All settings.
+        policy: What trains, with its critic.
+        reference: For a KL term in the loss.
+        optimizer: Of the policy, and of a critic that reads it.
+        batch: The episodes.
+        targets: What each token is trained towards.
+        step: Number of the batch.
+        first_update: Number of its first update.
+        critic_optimizer: Of a critic with a network of its own.
+        ptx: Data whose likelihood is mixed into every update.
 
     Returns:
         The number of the next update, and metrics.
@@ -109,9 +124,14 @@ def update_policy(
                 if update == first_update:  # later the gap is what training moved
                     _measure_sampler(stats, gap_k)
                 loss.backward()
+            if ptx is not None:
+                stats.total("loss/ptx", ptx.accumulate(update))
             norm, taken = step_optimizer(optimizer, config.optimizer, update, total)
             stats.total("optim/grad_norm", norm)
             stats.total("optim/skipped", not taken)
+            if critic_optimizer is not None:
+                norm, _ = step_optimizer(critic_optimizer, config.optimizer, update, total)
+                stats.total("optim/value_grad_norm", norm)
             update += 1
     metrics = stats.result(update - first_update)
     return update, {**metrics, "optim/lr": optimizer.param_groups[0]["lr"]}

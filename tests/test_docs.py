@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import shlex
@@ -350,7 +351,16 @@ stages:
     on_truncation: score
     sampling: {max_tokens: 4}
     evaluation: {every: 1, tasks: 2, samples: 1}
+  reward:
+    stage: reward_model
+    model: {path: "@teach"}
+    data: {path: DIR.pairs.jsonl}
+    held_out: 4
 """
+PAIRS = "".join(
+    json.dumps({"prompt": f"{n}+1=", "chosen": f"{n + 1}", "rejected": "no"}) + "\n"
+    for n in range(16)
+)
 
 
 @pytest.fixture(scope="module")
@@ -360,6 +370,7 @@ def logged(tmp_path_factory):
     from agent_rl.runs.files import read_json_lines
 
     folder = tmp_path_factory.mktemp("docs")
+    (folder / "run.pairs.jsonl").write_text(PAIRS, encoding="utf-8")
     (folder / "c.yaml").write_text(RECIPE.replace("DIR", str(folder / "run")), encoding="utf-8")
     run_recipe(load_recipe(str(folder / "c.yaml")))
     files = sorted((folder / "run").rglob("metrics.jsonl"))

@@ -143,6 +143,28 @@ def whiten(values_t: Tensor, *, scale: bool = True) -> Tensor:
     return (centred_t / deviation.masked_fill(~spread_t[0], 1)).masked_fill(~spread_t, 0)
 
 
+def scale_rewards(rewards_t: Tensor, *, eps: float = 1e-8) -> Tensor:
+    """``r / sqrt(var(r) + eps)`` over the rewards of all tokens of the batch, zeros included.
+
+    The reward whitening of Ziegler et al. 2019's code (Huang et al. 2024, arXiv:2403.17031), which
+    is ``(r - mean) / std + mean``: it keeps the mean of a token's reward, and by that pays every
+    token ``mean * (1 - 1 / std)`` for being there, a price on length. Here rewards are only scaled,
+    which leaves the order of all policies as it was.
+
+    Args:
+        rewards_t: ``[T]``, sampled tokens only: there is no padding here to leak in.
+        eps: Added to the population variance.
+
+    Returns:
+        ``[T]``; rewards without spread come back as they are.
+    """
+    require_finite(rewards_t, "rewards")
+    rewards_t = rewards_t.detach()
+    if not rewards_t.numel() or not has_spread(rewards_t, torch.zeros_like(rewards_t).long())[0]:
+        return rewards_t
+    return rewards_t / (rewards_t.var(unbiased=False) + eps).sqrt()
+
+
 def _after_last(bootstrap_n: Tensor | None, trajectory_t: Tensor, like_t: Tensor) -> Tensor:
     """The value that follows each trajectory's last token, at that token; 0 elsewhere."""
     if bootstrap_n is None:

@@ -120,7 +120,8 @@ def estimate_advantages(
     enter a group's mean.
 
     Args:
-        algorithm: Its advantage, scale, gae_lambda and whiten_advantages decide.
+        algorithm: Its whiten_rewards, advantage, scale, gae_lambda and whiten_advantages decide,
+            in this order.
         rewards_t: ``[T]``, a turn's reward on its last token, KL penalties already taken off.
         discounts_t: ``[T]``, see :func:`~agent_rl.algorithms.advantages.returns_to_go`.
         trajectory_t: ``[T]`` long.
@@ -132,6 +133,8 @@ def estimate_advantages(
     Returns:
         Advantages ``[T]`` and returns ``[T]`` (with ``gae`` the value head's targets).
     """
+    if algorithm.whiten_rewards:
+        rewards_t = adv.scale_rewards(rewards_t)
     data = _Rewards(rewards_t, discounts_t, trajectory_t, turn_t, group_n, values_t, bootstrap_n)
     advantages_t, returns_t = _ADVANTAGES[algorithm.advantage](algorithm, data)
     return (adv.whiten(advantages_t) if algorithm.whiten_advantages else advantages_t), returns_t

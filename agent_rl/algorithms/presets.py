@@ -121,6 +121,8 @@ class Algorithm:
         value_coef: Weight of the value loss; above 0 with gae, else 0.
         value_clip: Clip range of the value loss; gae only, None is off.
         gae_lambda: Lambda in [0, 1]; gae only.
+        whiten_rewards: Divide the rewards of all tokens (the task's and the KL penalty) by their
+            standard deviation over the batch, before anything is made of them; gae only.
         whiten_advantages: Whiten the advantages over the whole batch, as a last step.
         dynamic_sampling: Sample on until the batch holds only groups whose returns differ.
         overlong_buffer: Tokens before the completion budget at which the soft length penalty
@@ -142,6 +144,7 @@ class Algorithm:
     value_coef: float = 0.0
     value_clip: float | None = None
     gae_lambda: float | None = None
+    whiten_rewards: bool = False
     whiten_advantages: bool = False
     dynamic_sampling: bool = False
     overlong_buffer: int = 0
@@ -198,6 +201,7 @@ class Algorithm:
             not gae and (self.gae_lambda, self.value_coef, self.value_clip) != (None, 0, None),
             "gae_lambda, value_coef and value_clip need advantage gae",
         )
+        yield self.whiten_rewards and not gae, "whiten_rewards needs advantage gae"
         yield gae and not 0 <= (self.gae_lambda or 0) <= 1, "gae_lambda must lie in [0, 1]"
         yield (
             self.value_clip is not None and self.value_clip <= 0,
@@ -224,6 +228,17 @@ _ON_POLICY = Algorithm(
     aggregation="sequence_sum",
 )
 
+_PPO = Algorithm(
+    advantage="gae",
+    scale="none",
+    aggregation="token",
+    kl=KL("reward", "k1", 0.02),
+    value_coef=0.1,
+    value_clip=0.2,
+    gae_lambda=0.95,
+    whiten_advantages=True,
+)
+
 PRESETS: Mapping[str, Algorithm] = MappingProxyType(
     {
         # Shao et al. 2024, arXiv:2402.03300, equations 3 and 4, section 4.2: KL 0.04. The clip
@@ -245,16 +260,10 @@ PRESETS: Mapping[str, Algorithm] = MappingProxyType(
         ),
         # Ouyang et al. 2022, arXiv:2203.02155, appendix C.4: clip 0.2, KL 0.02 in the reward;
         # Ziegler et al. 2019 and Huang et al. 2024, arXiv:2403.17031: the other values.
-        "ppo": Algorithm(
-            advantage="gae",
-            scale="none",
-            aggregation="token",
-            kl=KL("reward", "k1", 0.02),
-            value_coef=0.1,
-            value_clip=0.2,
-            gae_lambda=0.95,
-            whiten_advantages=True,
-        ),
+        "ppo": _PPO,
+        # The same with the reward whitening of Ziegler et al. 2019, arXiv:1909.08593, whose code
+        # InstructGPT's descends from; the paper itself says nothing of it.
+        "instructgpt": replace(_PPO, whiten_rewards=True),
         # Yu et al. 2025, arXiv:2503.14476, equations 8 to 13, section 4.1.
         "dapo": Algorithm(
             clip_high=0.28, aggregation="token", dynamic_sampling=True, overlong_buffer=4096

@@ -11,10 +11,20 @@ from collections.abc import Iterator
 from dataclasses import Field
 from typing import Any, ClassVar, Protocol
 
+from agent_rl.config.ai_feedback import (
+    AIFeedbackConfig,
+    EndpointConfig,
+    JudgeConfig,
+    PromptsConfig,
+)
+from agent_rl.config.best_of_n import BestOfNConfig
 from agent_rl.config.compare import CompareConfig, Contestant
+from agent_rl.config.dpo import DPOConfig, PreferenceData, PreferenceLoss
 from agent_rl.config.evaluation import EvalConfig
 from agent_rl.config.overopt import OveroptConfig
 from agent_rl.config.pairs import PairsConfig
+from agent_rl.config.rejection_sampling import RejectionSamplingConfig
+from agent_rl.config.reward_model import EnsembleConfig, JudgedData, RewardModelConfig
 from agent_rl.config.rl import PTXConfig, RLConfig
 from agent_rl.config.sft import SFTConfig
 from agent_rl.config.shared import (
@@ -29,17 +39,30 @@ from agent_rl.config.shared import (
     SamplingConfig,
     TinyModel,
 )
+from agent_rl.config.soup import Ingredient, SoupConfig
+from agent_rl.config.trajectory_preferences import (
+    SegmentRewardConfig,
+    TrajectoryPreferencesConfig,
+)
 
 __all__ = [
     "DATA",
     "MODEL",
     "STAGES",
+    "AIFeedbackConfig",
+    "BestOfNConfig",
     "CompareConfig",
     "Contestant",
+    "DPOConfig",
     "DataConfig",
+    "EnsembleConfig",
+    "EndpointConfig",
     "EnvConfig",
     "EvalConfig",
     "EvaluationConfig",
+    "Ingredient",
+    "JudgedData",
+    "JudgeConfig",
     "LoRA",
     "ModelConfig",
     "OptimizerConfig",
@@ -47,12 +70,20 @@ __all__ = [
     "ProbesConfig",
     "PTXConfig",
     "PairsConfig",
+    "PromptsConfig",
+    "PreferenceData",
+    "PreferenceLoss",
     "RLConfig",
+    "RejectionSamplingConfig",
+    "RewardModelConfig",
     "RunConfig",
     "SFTConfig",
     "SamplingConfig",
+    "SoupConfig",
     "StageConfig",
     "TinyModel",
+    "SegmentRewardConfig",
+    "TrajectoryPreferencesConfig",
     "stage_kind",
 ]
 
@@ -86,6 +117,13 @@ STAGES: dict[str, type[StageConfig]] = {
     "sft": SFTConfig,
     "compare": CompareConfig,
     "pairs": PairsConfig,
+    "trajectory_preferences": TrajectoryPreferencesConfig,
+    "rejection_sampling": RejectionSamplingConfig,
+    "best_of_n": BestOfNConfig,
+    "ai_feedback": AIFeedbackConfig,
+    "soup": SoupConfig,
+    "reward_model": RewardModelConfig,
+    "dpo": DPOConfig,
 }
 """The stages by name."""
 

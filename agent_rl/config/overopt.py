@@ -21,9 +21,10 @@ class OveroptConfig:
         rl: Settings of the stage ``rl``; model, environments, sampling, evaluation and the KL
             coefficient are the laboratory's.
         sampling: How all completions are drawn: pairs, training, measurements, best-of-N.
-        labels: Numbers of labels. Each makes a proxy, trained on the first so many pairs.
-        label_scale: The label prefers the first sample with probability sigmoid(label_scale x its
-            gold reward above the other's); a small one is a noisy labeler.
+        labels: Numbers of labels. Each makes a proxy, trained on so many pairs; a larger number's
+            pairs hold a smaller one's.
+        label_temperature: Of the labels' noise, in gold rewards: the better of two samples is
+            preferred with probability sigmoid(gap / label_temperature).
         kl_coefs: Coefficients of the KL penalty; RL runs once with each against each proxy.
         measure_every: Steps between two measurements of gold, proxy and KL.
         measure_samples: Fresh completions of each measurement, on tasks of the test split.
@@ -41,7 +42,7 @@ class OveroptConfig:
     rl: dict[str, Any]
     sampling: SamplingConfig = SamplingConfig()
     labels: tuple[int, ...] = (250, 1000, 2000)
-    label_scale: float = 1.0
+    label_temperature: float = 1.0
     kl_coefs: tuple[float, ...] = (0.0, 0.3, 1.0)
     measure_every: int = 5
     measure_samples: int = 256
@@ -63,8 +64,8 @@ class OveroptConfig:
             low = [value for value in getattr(self, name) if value < lowest]
             if low:
                 yield name, f"holds {low[0]:g}; each must be at least {lowest}"
-        if not self.label_scale > 0:
-            yield "label_scale", f"is {self.label_scale:g}; it must be above 0"
+        if not self.label_temperature > 0:
+            yield "label_temperature", f"is {self.label_temperature:g}; it must be above 0"
         if max(self.best_of_n, default=0) > self.pool_samples:
             yield (
                 "pool_samples",

@@ -58,10 +58,13 @@ class TrajectoryPreferencesConfig(RLConfig):
         candidates: Pairs that are looked at for each one asked.
         segment: Steps of a segment.
         uniform: Assumed chance that an answer was random.
-        stream: Steps of a stream: episodes follow one another in it, and the policy is not told
-            where one ends, so that the end of an episode is no signal. 0 leaves episodes as they
-            are, and their length speaks.
-        end_penalty: What ``synthetic`` takes off where a stream's episode terminated.
+        stream: Steps of a stream, in which episodes follow one another: every trajectory has one
+            length, and the end of an episode is no signal. 0 leaves episodes as they are, and their
+            length speaks.
+        end_text: What is seen in a stream after an episode terminated.
+        end_steps: For how many actions it is seen, earning nothing, until the next episode begins.
+            0: that begins at once, and the end is not seen at all.
+        end_penalty: What ``synthetic`` takes off where an episode terminated in a stream.
     """
 
     reward: SegmentRewardConfig = SegmentRewardConfig()
@@ -77,7 +80,9 @@ class TrajectoryPreferencesConfig(RLConfig):
     segment: int = 20
     uniform: float = 0.1
     stream: int = 100
-    end_penalty: float = 1.0
+    end_text: str = "(ended)"
+    end_steps: int = 10
+    end_penalty: float = 0.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Settings that cannot work together."""

@@ -1,4 +1,4 @@
-"""The laboratory's run: every piece once, kept when it is finished, so that a stopped run goes on."""
+"""A seed of the laboratory: every piece once, kept when finished, so that a stopped run goes on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from agent_rl import checkpoint
-from agent_rl.config import OveroptConfig, StageConfig, stage_kind
+from agent_rl.config import DATA, StageConfig, stage_kind
+from agent_rl.errors import UserError
 from agent_rl.loading import Recipe, stage_tree
 from agent_rl.overopt import samples
-from agent_rl.overopt.labels import draw_pairs
 from agent_rl.overopt.plan import Plan
-from agent_rl.overopt.points import Point, Scale, best_of_n_points, standard_error
+from agent_rl.overopt.points import Point, Scale, best_of_n_points, standard_error, ties
 from agent_rl.overopt.samples import Sample, Sampler
 from agent_rl.preflight import check_stage
 from agent_rl.recipe import check_resumable, finished, is_run
@@ -27,7 +26,7 @@ from agent_rl.reward_models import RewardModel, load_reward_model
 from agent_rl.runs import Console, RunFolder
 from agent_rl.runs.files import append_line, read_json_lines, to_json, write_atomically
 
-START, POOL, MEASURED = 1, 3, 1_000  # set draws of one seed apart; 2 are the pairs
+START, POOL, MEASURED, ORDER = 1, 2, 3, 4  # set draws of one seed apart
 
 
 class SeedRun:
@@ -36,10 +35,14 @@ class SeedRun:
     Args:
         plan: Its stages and where they go.
         say: Told what was done, one line each.
+
+    Attributes:
+        proxies: What ``summary.json`` says of each proxy, after ``run``.
     """
 
     def __init__(self, plan: Plan, say: Any = print) -> None:
         self.plan, self.config, self._say = plan, plan.config, say
+        self.proxies: list[dict[str, Any]] = []
         self._sampler: Sampler | None = None
 
     def run(self) -> list[Point]:
@@ -64,6 +67,7 @@ class SeedRun:
         scores = samples.score(proxy, pool)
         scales = (gold, Scale.of(scores))
         golds, tasks = np.array([s.gold for s in pool]), np.array([s.task for s in pool])
+        self.proxies.append(self._proxy_figures(labels, golds, scores))
         points = best_of_n_points(
             golds, scores, tasks, self.config.best_of_n, scales, labels=labels, seed=self.plan.seed
         )
@@ -73,8 +77,29 @@ class SeedRun:
             points += self._measured(labels, coef, start, proxy, scales)
         return points
 
+    def _proxy_figures(self, labels: int, golds: Any, scores: Any) -> dict[str, Any]:
+        """How good a proxy is where it was trained: on the starting policy's samples."""
+        rows = read_json_lines(self.plan.pairs(labels))
+        wrong = [row["reward_chosen"] < row["reward_rejected"] for row in rows]
+        halves = len(golds) // 2  # two samples of the same task, or of two that are alike
+        first, second = slice(0, halves), slice(halves, 2 * halves)
+        better = golds[first] - golds[second]
+        agrees = better * (scores[first] - scores[second]) > 0
+        return {
+            "labels": labels,
+            "seed": self.plan.seed,
+            "label_noise": float(np.mean(wrong)),
+            "accuracy": float(np.mean(agrees[better != 0])),
+            "correlation": float(np.corrcoef(golds, scores)[0, 1]),
+            "ties": ties(scores),
+        }
+
     def _measured(
-        self, labels: int, coef: float, start: Sequence[Sample], proxy: RewardModel,
+        self,
+        labels: int,
+        coef: float,
+        start: Sequence[Sample],
+        proxy: RewardModel,
         scales: tuple[Scale, Scale],
     ) -> list[Point]:
         """The points of one RL run, one for each checkpoint."""
@@ -119,25 +144,30 @@ class SeedRun:
         return drawn
 
     def _pairs(self) -> None:
-        """The labelled pairs; the proxy of n labels gets the first n."""
+        """The labelled pairs; the proxy of n labels gets n of them, a larger one the same and more.
+
+        Raises:
+            UserError: There are fewer pairs than the largest proxy wants.
+        """
         missing = [n for n in self.config.labels if not self.plan.pairs(n).exists()]
         if not missing:
             return
-        began = time.perf_counter()
-        rows = draw_pairs(
-            self._drawing(start=True), max(missing), self.config.label_scale, self.plan.seed
-        )
+        self._stage("labelled pairs", self.plan.pairs_stage())
+        rows = read_json_lines(self.plan.pairs_dir / DATA)
+        if len(rows) < max(missing):
+            raise UserError(
+                f"labels: {max(missing)} are wanted, but only {len(rows)} pairs of samples differ "
+                "in text and in gold reward; the starting policy repeats itself: train it on more "
+                "diverse answers (sft), or for fewer steps"
+            )
+        order = np.random.default_rng((self.plan.seed, ORDER)).permutation(len(rows))
         for n in missing:
-            write_atomically(self.plan.pairs(n), "".join(to_json(r) + "\n" for r in rows[:n]))
-        right = [r["gold_chosen"] >= r["gold_rejected"] for r in rows]
-        self._say(
-            f"{len(rows)} labelled pairs, {np.mean(right):.1%} as the gold reward says "
-            f"({time.perf_counter() - began:.0f} s)"
-        )
+            text = "".join(to_json(rows[place]) + "\n" for place in order[:n])
+            write_atomically(self.plan.pairs(n), text)
 
-    def _drawing(self, *, start: bool = False) -> Sampler:
+    def _drawing(self) -> Sampler:
         """The sampler; with the starting policy's weights in it until a checkpoint is loaded."""
-        if self._sampler is None or start:
+        if self._sampler is None:
             config = self.config
             self._sampler = Sampler(self.plan.start, config.env, config.sampling, self.plan.seed)
         return self._sampler
@@ -163,8 +193,13 @@ class SeedRun:
 
 
 def _point(
-    drawn: Sequence[Sample], values: Any, scales: tuple[Scale, Scale], labels: int, coef: float,
-    step: int, seed: int,
+    drawn: Sequence[Sample],
+    values: Any,
+    scales: tuple[Scale, Scale],
+    labels: int,
+    coef: float,
+    step: int,
+    seed: int,
 ) -> Point:
     golds, ratios = (np.array([getattr(s, name) for s in drawn]) for name in ("gold", "log_ratio"))
     standard = scales[1].standard(values)
@@ -184,10 +219,3 @@ def _point(
         samples=len(drawn),
         distinct=len({s.text for s in drawn}) / len(drawn),
     )
-
-
-def run_seeds(config: OveroptConfig, where: str, say: Any = print) -> list[Point]:
-    """Every point of every seed."""
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
-    return [point for seed in config.seeds for point in SeedRun(Plan(config, seed, where), say).run()]

@@ -1,4 +1,4 @@
-"""The laboratory's page: the picture, the peaks and fits, every point; self-contained, no script."""
+"""The laboratory's page: picture, peaks, fits, every point; self-contained, without script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent_rl.yaml_text import to_yaml
 
 TEMPLATES = Path(__file__).with_name("templates")
 STYLE = Path(__file__).parents[1] / "runs" / "templates" / "report.css"
-PROXIES = ("labels", "label noise", "held-out accuracy", "correlation with gold", "ties")
+PROXIES = ("labels", "label noise", "accuracy", "correlation with gold", "ties")
 CURVES = (
     "policy",
     "labels",
@@ -86,11 +86,10 @@ def name_of(policy: str, coef: float | None) -> str:
 
 
 def _proxy(row: Mapping[str, Any]) -> tuple[str, ...]:
-    accuracy = row.get("accuracy")
     return (
         str(row["labels"]),
         f"{row['label_noise']:.1%}",
-        "" if accuracy is None else f"{accuracy:.1%}",
+        f"{row['accuracy']:.1%}",
         f"{row['correlation']:.3f}",
         f"{row['ties']:.2%}",
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from agent_rl.config import OveroptConfig, StageConfig
 from agent_rl.errors import UserError
 from agent_rl.loading import build_stage
+from rl_envs import make
 
 # What the laboratory itself says of each stage
 OURS: dict[str, tuple[str, ...]] = {
@@ -18,6 +21,8 @@ OURS: dict[str, tuple[str, ...]] = {
     "reward_model": ("stage", "run", "data"),
     "rl": ("stage", "run", "model", "envs", "sampling", "evaluation"),
 }
+
+SPARE = 1.4  # pairs sampled for each that is wanted: those of equal gold reward are left out
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,11 @@ class Plan:
         """The starting policy."""
         return str(self.dir / "sft" / "model")
 
+    @property
+    def pairs_dir(self) -> Path:
+        """The run folder that makes the pairs."""
+        return self.dir / "pairs"
+
     def pairs(self, labels: int) -> Path:
         """The labelled pairs that a proxy is trained on."""
         return self.dir / f"pairs-{labels}.jsonl"
@@ -68,6 +78,27 @@ class Plan:
             env = {"id": self.config.env.id, "options": self.config.env.options}
             given["data"] = {**(data or {}), "env": env}
         return self._built("sft", given, self.dir / "sft")
+
+    def pairs_stage(self) -> StageConfig:
+        """Pairs of the starting policy's samples, labelled by the gold reward with noise."""
+        config = self.config
+        wanted = math.ceil(SPARE * max(config.labels)) + 16
+        with closing(make(config.env.id, **config.env.options)) as env:
+            size = env.tasks.size
+        tasks = wanted if size is None else min(size, wanted)
+        given = {
+            "model": {"path": self.start},
+            "env": dataclasses.asdict(config.env),
+            "sampling": dataclasses.asdict(config.sampling),
+            "tasks": tasks,
+            "samples": 2 * math.ceil(wanted / tasks),
+            "pairing": "disjoint",
+            "noise": "bradley_terry",
+            "temperature": config.label_temperature,
+            "on_truncation": "score",
+            "tasks_at_once": 64,
+        }
+        return self._built("pairs", given, self.pairs_dir)
 
     def proxy_stage(self, labels: int) -> StageConfig:
         """The training of a reward model on the first so many labels."""
@@ -96,7 +127,7 @@ class Plan:
 
     def stages(self) -> list[tuple[str, StageConfig]]:
         """Every stage with its name, in order."""
-        built = [("sft", self.sft_stage())]
+        built = [("sft", self.sft_stage()), ("pairs", self.pairs_stage())]
         for labels in self.config.labels:
             built.append((f"proxy of {labels} labels", self.proxy_stage(labels)))
             for coef in self.config.kl_coefs:
@@ -123,7 +154,8 @@ class Plan:
 
 def learned_reward(config: OveroptConfig, proxy: str) -> dict[str, Any]:
     """The environment that pays what a proxy says of an answer to one of the gold one's prompts."""
+    prompts = {"env": config.env.id, "options": config.env.options}
     return {
-        "id": f"{Path(__file__).with_name('proxy_env.py')}:ProxyReward",
-        "options": {"env": config.env.id, "env_options": config.env.options, "proxy_path": proxy},
+        "id": "text/LearnedReward-v0",
+        "options": {"prompts": prompts, "reward_models": [{"path": proxy}]},
     }

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
-from agent_rl.overopt.best_of_n import best_of_n, kl_of_best, ties
+from agent_rl.algorithms.best_of_n import expected_best, kl_bound
 from agent_rl.overopt.fits import FORMULAS, Fit, fit
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -100,8 +101,14 @@ class Point:
 
 
 def best_of_n_points(
-    gold: Floats, proxy: Floats, tasks: Floats, ns: Sequence[int], scales: tuple[Scale, Scale],
-    *, labels: int, seed: int,
+    gold: Floats,
+    proxy: Floats,
+    tasks: Floats,
+    ns: Sequence[int],
+    scales: tuple[Scale, Scale],
+    *,
+    labels: int,
+    seed: int,
 ) -> list[Point]:
     """Best-of-N against a proxy for several N, from one pool of samples for each task.
 
@@ -118,15 +125,17 @@ def best_of_n_points(
     tied = float(np.mean([ties(proxy[pool]) for pool in pools]))
     points = []
     for n in ns:
-        wanted = [pool for pool in pools if len(pool) >= n]  # a pool may lack what we failed to play
-        golds = np.array([best_of_n(proxy[pool], gold[pool], n) for pool in wanted])
-        bests = np.array([best_of_n(proxy[pool], proxy[pool], n) for pool in wanted])
+        wanted = [
+            pool for pool in pools if len(pool) >= n
+        ]  # a pool may lack what we failed to play
+        golds = np.array([_best(proxy[pool], gold[pool], n) for pool in wanted])
+        bests = np.array([_best(proxy[pool], proxy[pool], n) for pool in wanted])
         points.append(
             Point(
                 policy="best_of_n",
                 labels=labels,
                 seed=seed,
-                kl=kl_of_best(n),
+                kl=kl_bound(n),
                 gold=float(golds.mean()),
                 gold_std=float(scales[0].standard(golds.mean())),
                 gold_se=standard_error(golds),
@@ -138,6 +147,16 @@ def best_of_n_points(
             )
         )
     return points
+
+
+def _best(scores: Floats, values: Floats, n: int) -> float:
+    return float(expected_best(torch.from_numpy(scores), torch.from_numpy(values), [n])[0])
+
+
+def ties(scores: Floats) -> float:
+    """The share of a pool whose score another sample has as well; best-of-N's KL is exact at 0."""
+    _, counts = np.unique(scores, return_counts=True)
+    return float(counts[counts > 1].sum() / len(scores))
 
 
 def standard_error(values: Floats) -> float:
@@ -222,6 +241,13 @@ def _curve(key: tuple[str, int, float], places: dict[int, list[Point]]) -> Curve
     policy, labels, coef = key
     d = [math.sqrt(max(0.0, kl)) for kl in mean("kl")]
     return Curve(
-        policy, labels, None if policy == "best_of_n" else coef, kept, d,
-        mean("gold"), mean("gold_std"), mean("proxy"), seeds,
+        policy,
+        labels,
+        None if policy == "best_of_n" else coef,
+        kept,
+        d,
+        mean("gold"),
+        mean("gold_std"),
+        mean("proxy"),
+        seeds,
     )

@@ -122,7 +122,9 @@ class Sampler:
                 ratios = self._log_ratios(good) if moved else [0.0] * len(good)
                 made: list[list[Sample]] = [[] for _ in chunk]
                 for t, ratio in zip(good, ratios, strict=True):
-                    sample = Sample(t.group, list(t.opening), t.turns[-1].text, t.total_reward, ratio)
+                    sample = Sample(
+                        t.group, list(t.opening), t.turns[-1].text, t.total_reward, ratio
+                    )
                     made[t.group - first].append(sample)
                 yield made
 

@@ -109,7 +109,7 @@ def read_row(row: Mapping[str, Any], convention: Convention, where: str) -> Read
     elif convention is Convention.TEXTS:
         prompt, chosen, rejected = _split_texts(row)
     else:
-        prompt = _prompt(row["prompt"], f"{where}: prompt")
+        prompt = read_prompt(row["prompt"], f"{where}: prompt")
         chosen, rejected = (_answer(m, f"{where}: {n}") for n, m in _sides(row))
     if not chosen.strip():
         raise Unusable("the chosen answer is empty")
@@ -161,7 +161,13 @@ def _flag(given: Any, where: str) -> bool:
     return known[word]
 
 
-def _prompt(given: Any, where: str) -> tuple[Message, ...]:
+def read_prompt(given: Any, where: str) -> tuple[Message, ...]:
+    """A prompt, given as a text or as messages.
+
+    Raises:
+        UserError: It is neither.
+        Unusable: It is empty.
+    """
     if isinstance(given, str):
         if not given.strip():
             raise Unusable("the prompt is empty")
@@ -267,10 +273,7 @@ def _ranking(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The completions of a prompt with a rank (1 is best) or a score (more is better) each."""
     if row.get("prompt") is None:
         raise UserError(f"{where}: a ranking needs the column prompt")
-    given = row["completions"]
-    if not isinstance(given, list | tuple):
-        raise UserError(f"{where}: completions is {_kind(given)}; it must be a list")
-    answers = tuple(_answer(one, f"{where}: completions {n}") for n, one in enumerate(given, 1))
+    answers = tuple(read_completions(row["completions"], where))
     by = "scores" if row.get("scores") is not None else "ranks"
     values = row[by]
     if not isinstance(values, list | tuple) or len(values) != len(answers):
@@ -281,8 +284,19 @@ def _ranking(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not all(answer.strip() for answer in answers):
         raise Unusable("a completion is empty")
     return {
-        "prompt": _prompt(row["prompt"], f"{where}: prompt"),
+        "prompt": read_prompt(row["prompt"], f"{where}: prompt"),
         "answers": answers,
         "scores": tuple(scores if by == "scores" else [-score for score in scores]),
         "scores_count": by == "scores",
     }
+
+
+def read_completions(given: Any, where: str) -> list[str]:
+    """Several answers, each a text or a list of one message.
+
+    Raises:
+        UserError: It is no list of those.
+    """
+    if not isinstance(given, list | tuple):
+        raise UserError(f"{where}: completions is {_kind(given)}; it must be a list")
+    return [_answer(one, f"{where}: completions {n}") for n, one in enumerate(given, 1)]

@@ -93,8 +93,11 @@ def padding_id(chat: Chat) -> int | None:
     folder, and other programs read the same token as we do.
     """
     tokenizer = chat.tokenizer
-    known = [tokenizer.pad_token_id, *tokenizer.all_special_ids, *tokenizer.added_tokens_decoder]
-    return next((i for i in known if i is not None and i not in chat.end_ids), None)
+    written = {*chat.end_ids, *chat.prompt_ids([{"role": "user", "content": "?"}])}
+    known = [tokenizer.pad_token_id, tokenizer.unk_token_id, *tokenizer.all_special_ids]
+    known += tokenizer.added_tokens_decoder
+    free = [i for i in known if i is not None and i not in chat.end_ids]
+    return next((i for i in free if i not in written), free[0] if free else None)
 
 
 def add_lora(network: Any, config: LoRA) -> nn.Module:

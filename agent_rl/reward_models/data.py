@@ -80,9 +80,12 @@ def load_items(
             return [_of_group(group) for group in grouped(pairs)]
         return [_of_group([pair]) for pair in pairs]
     read = _steps_row if config.kind == "process" else _outcome_row
-    items = [
-        read(row, f"{path}, row {number}") for number, row in enumerate(load_rows(path), start=1)
-    ]
+    items = []
+    for number, row in enumerate(load_rows(path), start=1):
+        where = f"{path}, row {number}"
+        items.append(read(row, where))
+        if config.kind == "process":
+            _refuse_separator(items[-1].answers, config.step_separator, where)
     share = min(MOST_HELD_OUT, n_held_out / max(1, len(items)))
     splits = [bucket(content_id(list(item.prompt)), share) for item in items]
     if "train" not in splits:
@@ -98,9 +101,7 @@ def encode(
 ) -> Example:
     """The item as ids."""
     if kind == "process":
-        segments = [
-            steps_segment(chat, item.prompt, item.answers, step_separator, max_tokens)
-        ]
+        segments = [steps_segment(chat, item.prompt, item.answers, step_separator, max_tokens)]
     else:
         segments = answer_segments(chat, item.prompt, item.answers, max_tokens)
     shared = segments[0].prompt_length
@@ -162,6 +163,16 @@ def _steps_row(row: Mapping[str, Any], where: str) -> Item:
         labels=tuple(_label(label, f"{where}: labels") for label in labels),
         categories=(_category(row),),
     )
+
+
+def _refuse_separator(steps: Sequence[str], separator: str, where: str) -> None:
+    """An answer to score is split at the separator, so no step may hold it."""
+    for step in steps:
+        if separator in step:
+            raise UserError(
+                f"{where}: a step holds the separator {separator!r}, at which answers are split; "
+                "set step_separator to what stands between steps only, such as '\\n\\n'"
+            )
 
 
 def _prompt(given: Any, where: str) -> tuple[Message, ...]:

@@ -133,7 +133,7 @@ class RewardModel:
 
         Kinds ``bradley_terry`` and ``ranking`` give a reward, ``outcome`` the probability that the
         answer is right, ``process`` the aggregate of the probabilities of its steps. An ensemble
-        combines its members' scores: rewards each in their own held-out standard deviations.
+        combines its members' scores (``combined``).
 
         Args:
             conversations: B lists of messages, each ending with the assistant.
@@ -149,15 +149,9 @@ class RewardModel:
         own = self._own_scores(conversations, micro_tokens)
         if self.ensemble is None:
             return own
-        everyone = [self, *self.members]
-        scores = [own, *(m._own_scores(conversations, micro_tokens) for m in self.members)]
-        if not self.gives_probabilities:
-            scores = [
-                (score - m.standing.mean) / m.standing.std
-                for score, m in zip(scores, everyone, strict=True)
-            ]
-        how, weight = self.ensemble.combine, self.ensemble.uncertainty_weight
-        return combined(torch.stack(scores), how, weight)
+        others = [m._own_scores(conversations, micro_tokens) for m in self.members]
+        standings = [self.standing, *(m.standing for m in self.members)]
+        return combined(torch.stack([own, *others]), standings, self.ensemble)
 
     def step_scores(
         self, conversations: Sequence[Sequence[Message]], *, micro_tokens: int = MICRO_TOKENS
@@ -166,7 +160,7 @@ class RewardModel:
         segments = [self.segment(c) for c in conversations]
         with torch.no_grad():
             flat = torch.sigmoid(self.rewards(pack(segments, micro_tokens=micro_tokens))).cpu()
-        self._refuse_non_finite(flat)
+        self.refuse_non_finite(flat)
         return list(flat.split([max(1, len(s.sampled)) for s in segments]))
 
     def rewards(self, micros: list[MicroBatch]) -> Tensor:
@@ -256,10 +250,15 @@ class RewardModel:
             return torch.tensor([aggregated(s, self.standing.aggregation) for s in steps])
         segments = [self.segment(c) for c in conversations]
         flat = self.rewards(pack(segments, micro_tokens=micro_tokens)).float().cpu()
-        self._refuse_non_finite(flat)
+        self.refuse_non_finite(flat)
         return torch.sigmoid(flat) if self.gives_probabilities else flat
 
-    def _refuse_non_finite(self, scores: Tensor) -> None:
+    def refuse_non_finite(self, scores: Tensor) -> None:
+        """Raise where a score is no number to learn from.
+
+        Raises:
+            UserError: One is NaN or infinite.
+        """
         strange = (~scores.isfinite()).nonzero()
         if len(strange):
             value = float(scores[strange[0, 0]])
@@ -269,25 +268,32 @@ class RewardModel:
             )
 
 
-def combined(scores_mb: Tensor, how: Combine, weight: float) -> Tensor:
+def combined(scores_mb: Tensor, members: Sequence[Standing], whole: Standing) -> Tensor:
     """One score of the members' scores [M, B]; [B].
 
-    ``min`` is worst-case optimization and ``uwo`` uncertainty-weighted optimization, mean minus
-    ``weight`` times the variance (Coste et al. 2023, arXiv:2310.02743, section 3); ``mean_std``
-    takes the standard deviation for the variance. Both are over members, not unbiased.
+    Rewards are first put on one scale, each member's held-out mean at 0 and its standard deviation
+    at the members' average; probabilities are taken as they are. ``min`` is worst-case optimization
+    and ``uwo`` uncertainty-weighted optimization, the mean less ``uncertainty_weight`` times the
+    variance (Coste et al. 2023, arXiv:2310.02743, section 3); ``mean_std`` takes the standard
+    deviation for the variance. Both are of the members present (no n - 1).
     """
-    if how == "min":
+    if whole.kind in ("bradley_terry", "ranking"):
+        mean_m = torch.tensor([m.mean for m in members])
+        std_m = torch.tensor([m.std for m in members])
+        scores_mb = (scores_mb - mean_m[:, None]) / std_m[:, None] * std_m.mean()
+    if whole.combine == "min":
         return scores_mb.amin(0)
     mean = scores_mb.mean(0)
-    if how == "mean":
+    if whole.combine == "mean":
         return mean
     variance = scores_mb.var(0, correction=0)
-    return mean - weight * (variance if how == "uwo" else variance.sqrt())
+    spread = variance if whole.combine == "uwo" else variance.sqrt()
+    return mean - whole.uncertainty_weight * spread
 
 
 def aggregated(probabilities: Tensor, how: Aggregation) -> float:
     """One score of the probabilities of an answer's steps [S] (Lightman et al. 2023)."""
     if how == "last":
         return float(probabilities[-1])
-    reduced = {"min": torch.amin, "prod": torch.prod, "mean": torch.mean}[how]
+    reduced: Any = {"min": torch.amin, "prod": torch.prod, "mean": torch.mean}[how]
     return float(reduced(probabilities))

@@ -222,6 +222,8 @@ class RewardModelVerifier:
         from agent_rl.errors import UserError  # noqa: PLC0415
 
         place = Path(str(self.path))
+        if not place.exists() and (len(place.parts) != 2 or str(self.path).startswith((".", "~"))):
+            raise VerifierError(f"reward_model: there is no folder {self.path}")
         files = [*sorted(place.glob("*.safetensors")), *sorted(place.glob("reward_model.json"))]
         state = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
         with _lock:

@@ -50,6 +50,11 @@ CHARTS = (
         band=("eval/greedy_low", "eval/greedy_high"),
     ),
     Chart("Loss", "nats per token", (("loss/train", "training"), ("loss/eval", "held-out"))),
+    Chart(
+        "Reward model accuracy",
+        "share of comparisons or labels",
+        (("rm/accuracy_train", "training batch"), ("rm/accuracy_eval", "held-out")),
+    ),
     Chart("KL to the reference", "nats per completion", (("kl/reference", "KL"),)),
     Chart(
         "Completion length",

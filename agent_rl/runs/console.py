@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SHOWN = (
     ("reward/mean", "reward", ".3f"),
     ("loss/train", "loss", ".4f"),
+    ("rm/accuracy_train", "accuracy", ".3f"),
     ("kl/reference", "KL", ".4f"),
     ("length/mean", "length", ".1f"),
     ("policy/entropy", "entropy", ".3f"),
@@ -264,6 +265,9 @@ def held_out_text(metrics: Mapping[str, Any]) -> str:
         parts.append(f"sampled {_percent(metrics['eval/sampled'])} %")
     if not parts and "eval/return" in metrics:  # a game has a return and no accuracy
         parts.append(f"return {number(metrics['eval/return'], '.2f')}")
+    if "rm/accuracy_eval" in metrics:
+        parts.append(f"accuracy {_percent(metrics['rm/accuracy_eval'])} %")
+        parts.append(f"loss {number(metrics['loss/eval'], '.4f')}")
     if "eval/length" in metrics:
         parts.append(f"length {number(metrics['eval/length'], '.1f')}")
     return ", ".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +40,7 @@ class Networks(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[S, F] long to [M, S] rewards."""
         first = functional.relu(self.embedding(features)).view(-1, self.members, self.hidden)
-        second = functional.relu(
-            torch.baddbmm(self.inner_bias, first.transpose(0, 1), self.inner)
-        )
+        second = functional.relu(torch.baddbmm(self.inner_bias, first.transpose(0, 1), self.inner))
         return torch.bmm(second, self.outer).squeeze(-1)
 
     def penalty(self, strength_m: Tensor) -> Tensor:
@@ -103,6 +101,12 @@ class RewardEnsemble:
         self.rounds = 0
 
     @torch.no_grad()
+    def chances(self, features: Tensor) -> Tensor:
+        """[M, N] of [N, 2, k, F]: each member's chance that the first clip is preferred."""
+        sums = self._forward(features).sum(-1)
+        return torch.sigmoid(sums[..., 0] - sums[..., 1])
+
+    @torch.no_grad()
     def rewards(self, features: Tensor) -> Tensor:
         """[M, S] the reward of each step by each member, as it stands."""
         return self.networks(features)
@@ -152,7 +156,7 @@ class RewardEnsemble:
         counts: Tensor,
     ) -> Fit:
         losses = loss_of(self._forward(features), labels)
-        trained = (losses * counts).sum(1) / counts.sum(1)
+        trained = (losses * counts).sum(1) / counts.sum(1).clamp(min=1)
         unseen = (counts == 0).float()
         held_out = (losses * unseen).sum(1) / unseen.sum(1)
         for member, ratio in enumerate((held_out / trained).tolist()):
@@ -187,13 +191,3 @@ class RewardEnsemble:
         self.optimizer.load_state_dict(state["optimizer"])
         self.strength_m = state["strength"]
         self.rounds = state["rounds"]
-
-
-def sums(rewards: Tensor) -> Tensor:
-    """[M, N, 2, k] rewards of steps to [M, N, 2] of clips."""
-    return rewards.sum(-1)
-
-
-def disagreement(chances: Sequence[Sequence[float]] | Tensor) -> Tensor:
-    """[M, N] the members' predictions to [N], their variance over members (section 2.2.4)."""
-    return torch.as_tensor(chances).var(0, unbiased=False)

@@ -42,9 +42,11 @@ def _refuse(self: Any, *_: Any) -> NoReturn:
 
 
 _READS = (
-    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow divmod "
-    "rdivmod neg pos abs bool int float eq ne lt le gt ge hash round trunc floor ceil format"
-).split()
+    *("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv", "rfloordiv"),
+    *("mod", "rmod", "pow", "rpow", "divmod", "rdivmod", "neg", "pos", "abs", "bool", "int"),
+    *("float", "eq", "ne", "lt", "le", "gt", "ge", "hash", "round", "trunc", "floor", "ceil"),
+    *("format",),
+)
 for _name in _READS:
     setattr(SealedReward, f"__{_name}__", _refuse)
 

@@ -204,6 +204,9 @@ class Demonstrations:
 class FileExamples:
     """Rows with ``prompt`` and ``completion``, or ``messages`` that end with the assistant.
 
+    The last message is trained on; or, where messages have a ``weight`` (OpenAI's convention), the
+    assistant's messages of weight 1. A column ``tools`` is then told by the chat template.
+
     Args:
         path: The file.
         chat: Makes them ids.
@@ -216,8 +219,8 @@ class FileExamples:
         self, path: str, chat: Chat, context: int, split: str = "train", n_held_out: int = 0
     ) -> None:
         self._examples = [
-            example(messages, chat, context, where=where)
-            for where, messages in split_rows(path, split, n_held_out)
+            example(messages, chat, context, where=where, tools=tools)
+            for where, messages, tools in _split(path, split, n_held_out)
         ]
 
     def first(self, n: int) -> list[Segment]:
@@ -238,24 +241,33 @@ def split_rows(path: str, split: str, n_held_out: int) -> list[tuple[str, list[M
     """The conversations of a file that belong to a split, each with its place.
 
     About ``n_held_out`` rows and at most 15 % are ``test``, decided by the hash of the prompt alone
-    (everything before the last message): no prompt is in both, and order changes nothing.
+    (everything before the first message that is trained on): no prompt is in both, and order
+    changes nothing.
 
     Raises:
         UserError: A row that is no example, or nothing is left to train on.
         DataError: A file that cannot be read.
     """
+    return [(where, messages) for where, messages, _ in _split(path, split, n_held_out)]
+
+
+def _split(path: str, split: str, n_held_out: int) -> list[tuple[str, list[Message], Tools | None]]:
+    """``split_rows``, each with its tools too."""
     rows = []
     for n, row in enumerate(load_rows(path), start=1):
         where = f"{path}, row {n}"
-        rows.append((where, _ending_with_an_answer(_messages(row, where), where)))
+        messages = _ending_with_an_answer(_messages(row, where), where)
+        first = trained_places(messages, where)[0]
+        tools = row.get("tools") if "weight" in messages[first] else None
+        rows.append((first, (where, messages, tools)))
     share = min(MOST_HELD_OUT, n_held_out / max(1, len(rows)))
-    splits = [bucket(content_id(messages[:-1]), share) for _, messages in rows]
+    splits = [bucket(content_id(row[1][:first]), share) for first, row in rows]
     if "train" not in splits:
         raise UserError(
             f"{path}: all {len(rows)} rows are held out and none is left to train on; "
             "add rows with other prompts, or set held_out to 0"
         )
-    return [row for row, its in zip(rows, splits, strict=True) if its == split]
+    return [row for (_, row), its in zip(rows, splits, strict=True) if its == split]
 
 
 def check_data(config: SFTConfig) -> None:
@@ -310,16 +322,67 @@ def _ending_with_an_answer(messages: Conversation, where: str) -> Conversation:
     return messages
 
 
-def example(messages: Sequence[Message], chat: Chat, context: int, *, where: str) -> Segment:
-    """A conversation as ids; the last assistant message (with its end token) is trained on.
+def trained_places(messages: Sequence[Message], where: str) -> list[int]:
+    """Which messages are trained on: the assistant's of ``weight`` 1, else the last one.
+
+    Raises:
+        UserError: A weight other than 0 and 1, one of another role, or none of 1.
+    """
+    weights = {n: m["weight"] for n, m in enumerate(messages) if m.get("weight") is not None}  # type: ignore[typeddict-item]
+    if not weights:
+        return [len(messages) - 1]
+    for number, weight in weights.items():
+        if weight not in (0, 1) or messages[number]["role"] != "assistant":
+            raise UserError(
+                f"{where}: message {number + 1} has weight {weight!r:.40}; only messages of the "
+                "assistant have one, 1 to train on or 0"
+            )
+    if not any(weights.values()):
+        raise UserError(f"{where}: no message has weight 1, so there is nothing to train on")
+    return [number for number, weight in weights.items() if weight]
+
+
+def example(
+    messages: Sequence[Message],
+    chat: Chat,
+    context: int,
+    *,
+    where: str,
+    tools: Tools | None = None,
+) -> Segment:
+    """A conversation as ids, as a policy that answered turn by turn saw it.
+
+    Args:
+        messages: Ends with the assistant; see ``trained_places`` for what is trained on (with the
+            token that ends each turn).
+        chat: Makes ids.
+        context: The longest one, in tokens.
+        where: Its place, for messages.
+        tools: OpenAI's definitions, for the template to tell.
 
     Raises:
         UserError: When it does not end with the assistant, or is longer than the context.
     """
     _ending_with_an_answer(messages, where)
-    prompt = chat.prompt_ids(messages[:-1])
-    completion = chat.completion_ids(messages[-1]["content"])
-    ids = (*prompt, *completion)
+    trained = trained_places(messages, where)
+    said = [n for n in range(trained[0], trained[-1] + 1) if messages[n]["role"] == "assistant"]
+    ids = chat.prompt_ids(_plain(messages[: trained[0]]), tools=tools)
+    n_prompt = len(ids)
+    sampled: list[int] = []
+    for place, following in zip(said, [*said[1:], None], strict=True):
+        answer = chat.completion_ids(messages[place]["content"])
+        if place in trained:
+            sampled += range(len(ids), len(ids) + len(answer))
+        if following is None:
+            ids = [*ids, *answer]
+        else:
+            new = _plain(messages[place + 1 : following])
+            ids = chat.next_prompt_ids(ids, answer, new, tools=tools)
     if len(ids) > context:
         raise UserError(f"{where}: {len(ids)} tokens, but the model's context is {context}")
-    return Segment(ids, tuple(range(len(prompt), len(ids))), len(prompt))
+    return Segment(tuple(ids), tuple(sampled), n_prompt)
+
+
+def _plain(messages: Sequence[Message]) -> list[Any]:
+    """The messages as a chat template knows them."""
+    return [{name: value for name, value in m.items() if name != "weight"} for m in messages]

@@ -70,7 +70,9 @@ def check(config: PairsConfig, unborn: Collection[str] = ()) -> None:
             )
     with located("judge"):
         if config.judge is not None:
-            _judge(config.judge).prepare()
+            judge = _judge(config.judge)
+            if hasattr(judge, "prepare"):
+                judge.prepare()
     if config.reward_model_path not in (None, *unborn):
         from agent_rl.reward_models.folder import check_folder  # noqa: PLC0415
 

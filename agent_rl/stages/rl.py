@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -19,10 +19,12 @@ from agent_rl import algorithms, models
 from agent_rl.ablation import with_logprobs, with_tool_tokens
 from agent_rl.clock import Clock
 from agent_rl.config import RLConfig
+from agent_rl.critic import check_critic
 from agent_rl.experience import Credit, Experience, assign_credit, gather
 from agent_rl.measure import Learned, credit_metrics, rollout_metrics, rollout_rows
 from agent_rl.packing import pack
 from agent_rl.preflight import check_env, check_model, located
+from agent_rl.ptx import check_ptx
 from agent_rl.rollout import Assignment, Deadlines, play_groups, refuse_if_all_failed, seed_of
 from agent_rl.runs import Console, RunFolder
 from agent_rl.stages.evaluate import HeldOut, held_out
@@ -48,6 +50,10 @@ def check(config: RLConfig, unborn: Collection[str] = ()) -> None:
     """
     check_model(config.model, unborn)
     check_sampling(config)
+    check_critic(config, unborn)
+    if config.ptx is not None:
+        with located("ptx.data"):
+            check_ptx(config.ptx.data, unborn)
     for number, env in enumerate(config.envs):
         with located(f"envs.{number} ({env.id})"):
             check_env(env)
@@ -191,12 +197,21 @@ async def collect(config: RLConfig, state: State) -> tuple[list[Trajectory], lis
             first_group=attempt * config.prompts_per_step,
             opponent=state.opponent.engine if state.opponent else None,
         )
+        punish_cut(config, fresh)
         played += fresh
         good = [t for t in fresh if usable(config, t)]
         kept += with_spread(good) if dynamic else good
         if len({t.group for t in kept}) == config.prompts_per_step:
             break
     return played, kept
+
+
+def punish_cut(config: RLConfig, played: list[Trajectory]) -> None:
+    """Take ``missing_eos_penalty`` off where a completion was cut at the token limit."""
+    for trajectory in played:
+        if trajectory.cut and trajectory.turns and config.missing_eos_penalty:
+            last = trajectory.turns[-1]
+            trajectory.turns[-1] = replace(last, reward=last.reward - config.missing_eos_penalty)
 
 
 def with_spread(played: list[Trajectory]) -> list[Trajectory]:
@@ -238,7 +253,7 @@ class Before:
     Attributes:
         policy_t: [T] log-probabilities under the policy.
         reference_t: [T] under the reference; None without KL.
-        values: [T + B]; None without a value head.
+        values: [T + B]; None without a critic.
     """
 
     policy_t: Tensor
@@ -252,7 +267,7 @@ class Before:
 
 
 def score_before_update(config: RLConfig, state: State, batch: Experience) -> Before:
-    """Score a batch under the policy, the reference and the value head, as far as needed.
+    """Score a batch under the policy, the reference and the critic, as far as needed.
 
     An engine that generates with the trainer's very weights, in its precision, reported the
     policy's own log-probabilities already; another did so only nearly.
@@ -260,13 +275,15 @@ def score_before_update(config: RLConfig, state: State, batch: Experience) -> Be
     micros = pack(
         batch.segments, micro_tokens=config.micro_tokens, share_prompts=config.share_prompts
     )
-    policy_t, values, reference_t = batch.sampler_logprobs_t, None, None
+    policy_t, reference_t = batch.sampler_logprobs_t, None
     exact = config.model.generation is None and config.model.compute == "float32"
     off_policy = config.updates_per_step * config.epochs > 1
     kl_in_reward = config.algorithm.kl.place == "reward"
-    if state.policy.value_head is not None or (not exact and (off_policy or kl_in_reward)):
+    if not exact and (off_policy or kl_in_reward):
         scored, values = state.policy.score_all(micros)
-        policy_t = policy_t if exact else scored[: batch.n_tokens]
+        policy_t = scored[: batch.n_tokens]
+    else:
+        values = state.policy.values_all(micros)
     if state.reference is not None:
         reference_t = state.reference.logprobs(micros)[: batch.n_tokens]
     return Before(policy_t, reference_t, values)
@@ -302,6 +319,8 @@ def learn(
         targets,
         step=state.step,
         first_update=state.update,
+        critic_optimizer=state.critic_optimizer,
+        ptx=state.ptx,
     )
     return metrics
 

@@ -12,11 +12,14 @@ import torch
 from agent_rl import checkpoint, models
 from agent_rl.chat import Chat
 from agent_rl.config import RLConfig
+from agent_rl.critic import Critic, LinearCritic, load_critic
 from agent_rl.engines import Sampling, TorchEngine
 from agent_rl.errors import UserError
 from agent_rl.opponent import Opponent, refuse_without_seats
 from agent_rl.optim import make_optimizer
 from agent_rl.policy import Policy
+from agent_rl.preflight import located
+from agent_rl.ptx import PTX
 from agent_rl.reference import Reference
 from agent_rl.runs import RunFolder
 from agent_rl.stages import alphabet
@@ -35,6 +38,8 @@ class State:
     kl: Any
     mixture: Mixture
     opponent: Opponent | None = None
+    critic_optimizer: torch.optim.Optimizer | None = None
+    ptx: PTX | None = None
     step: int = 0
     update: int = 0
     seconds: float = 0.0
@@ -55,11 +60,8 @@ def set_up(config: RLConfig) -> State:
         model,
         temperature=config.sampling.temperature,
         compute=models.DTYPES[config.model.compute],
-        value_head=algorithm.advantage == "gae",
+        critic=make_critic(config, model, chat),
     )
-    modules = [(model, config.optimizer.lr)]
-    if policy.value_head is not None:
-        modules.append((policy.value_head, config.value_lr or config.optimizer.lr))
     needs_reference = algorithm.kl.place != "none"
     generation = models.DTYPES.get(config.model.generation or "")
     engine = TorchEngine(
@@ -68,18 +70,66 @@ def set_up(config: RLConfig) -> State:
         tokenizer=chat.tokenizer,
         dtype=generation,
     )
+    optimizer, critic_optimizer = make_optimizers(config, policy)
     return State(
         chat=chat,
         policy=policy,
         engine=engine,
-        optimizer=make_optimizer(config.optimizer, modules),
+        optimizer=optimizer,
         reference=Reference(policy, refreshable=config.reference_refresh > 0)
         if needs_reference
         else None,
         kl=algorithm.kl.controller(),
         mixture=mixture,
         opponent=Opponent(model, chat, generation) if config.opponent_refresh else None,
+        critic_optimizer=critic_optimizer,
+        ptx=make_ptx(config, policy, chat),
     )
+
+
+def make_critic(config: RLConfig, model: Any, chat: Chat) -> Critic | None:
+    """What gives the values, where the algorithm needs any.
+
+    Raises:
+        UserError: A reward model that cannot become the critic of this policy.
+    """
+    if config.algorithm.advantage != "gae":
+        return None
+    if config.value_path is None:
+        return LinearCritic(model.config.hidden_size)
+    return load_critic(config.value_path, chat, models.DTYPES[config.model.compute])
+
+
+def make_optimizers(
+    config: RLConfig, policy: Policy
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
+    """The policy's optimizer, and that of a critic with a network of its own.
+
+    Two, so that the gradient norm of each is clipped by itself: a large value error must not make
+    the policy's step small.
+    """
+    modules = [(policy.model, config.optimizer.lr)]
+    if policy.critic is None:
+        return make_optimizer(config.optimizer, modules), None
+    values = (policy.critic.module, config.value_lr or config.optimizer.lr)
+    if policy.critic.reads_policy:
+        return make_optimizer(config.optimizer, [*modules, values]), None
+    return make_optimizer(config.optimizer, modules), make_optimizer(config.optimizer, [values])
+
+
+def make_ptx(config: RLConfig, policy: Policy, chat: Chat) -> PTX | None:
+    """The data that is mixed in, where there is any."""
+    if config.ptx is None:
+        return None
+    with located("ptx.data"):
+        return PTX(
+            config.ptx,
+            policy.model,
+            chat,
+            compute=policy.compute,
+            micro_tokens=config.micro_tokens,
+            seed=config.run.seed,
+        )
 
 
 def check_sampling(config: RLConfig) -> None:
@@ -129,13 +179,14 @@ def training_sampling(config: RLConfig) -> Sampling:
     )
 
 
-def save(config: RLConfig, state: State, folder: RunFolder) -> None:
-    """A checkpoint from which the run goes on as if it had never stopped."""
-    head = state.policy.value_head
+def save(config: RLConfig, state: State, folder: RunFolder, **more: Any) -> None:
+    """A checkpoint from which the run goes on as if it had never stopped, and ``more`` in it."""
+    critic, critic_optimizer = state.policy.critic, state.critic_optimizer
     content = {
         "model": state.policy.model.state_dict(),
-        "value_head": head.state_dict() if head is not None else {},
+        "critic": critic.module.state_dict() if critic is not None else {},
         "optimizer": state.optimizer.state_dict(),
+        "critic_optimizer": critic_optimizer.state_dict() if critic_optimizer else {},
         "reference": state.reference.state_dict()
         if state.reference and config.reference_refresh
         else {},
@@ -146,22 +197,25 @@ def save(config: RLConfig, state: State, folder: RunFolder) -> None:
         "seconds": state.seconds,
         "before": state.before,
         "after": state.after,
+        **more,
     }
     checkpoint.save(folder.checkpoints, state.step, content, keep=config.run.keep_checkpoints)
 
 
-def restore(state: State, folder: RunFolder) -> None:
-    """Put the newest checkpoint back; without one the run starts at the beginning."""
+def restore(state: State, folder: RunFolder) -> dict[str, Any]:
+    """Put the newest checkpoint back and return it; without one ({}) the run starts anew."""
     checkpoint.clear_leftovers(folder.checkpoints)
     path = checkpoint.latest(folder.checkpoints)
     content = checkpoint.load(path) if path is not None else None
     folder.truncate_after(content["step"] if content else -1)
     if content is None:
-        return
+        return {}
     state.policy.model.load_state_dict(content["model"])
-    if state.policy.value_head is not None:
-        state.policy.value_head.load_state_dict(content["value_head"])
+    if state.policy.critic is not None:
+        state.policy.critic.module.load_state_dict(content["critic"])
     state.optimizer.load_state_dict(content["optimizer"])
+    if state.critic_optimizer is not None:
+        state.critic_optimizer.load_state_dict(content["critic_optimizer"])
     if state.reference is not None:
         state.reference.load_state_dict(content["reference"])
     state.kl.load_state_dict(content["kl"])
@@ -173,3 +227,4 @@ def restore(state: State, folder: RunFolder) -> None:
     state.before, state.after = content["before"], content["after"]
     checkpoint.set_random_state(content["random"])
     state.engine.load_weights(None)
+    return content

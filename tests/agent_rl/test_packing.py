@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from agent_rl.critic import LinearCritic
 from agent_rl.packing import pack
 from agent_rl.policy import Policy
 from agent_rl.trajectory import Segment, Trajectory, Turn, segments
@@ -149,13 +150,14 @@ def test_large_logits_give_finite_logprobs_and_a_gradient():
 
 def test_values_are_those_of_the_state_before_each_token_and_after_the_last():
     model = llama().float()
-    policy = Policy(model, value_head=True)
-    torch.nn.init.normal_(policy.value_head.weight)
+    critic = LinearCritic(model.config.hidden_size)
+    torch.nn.init.normal_(critic.head.weight)
+    policy = Policy(model, critic=critic)
     ids = (1, 2, 3, 4, 5)
     parts = [Segment(ids, (3, 4), 3), Segment(ids, (), 5)]
     _, values = policy.score_all(pack(parts, micro_tokens=1000))
     hidden = model.model(torch.tensor([ids])).last_hidden_state[0]
-    want = policy.value_head(hidden)[[2, 3, 4], 0].detach()
+    want = critic.head(hidden)[[2, 3, 4], 0].detach()
     torch.testing.assert_close(values, want, atol=1e-5, rtol=0)
 
 

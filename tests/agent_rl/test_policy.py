@@ -23,6 +23,7 @@ from transformers import (
 
 from agent_rl import models
 from agent_rl.config import LoRA, TinyModel
+from agent_rl.critic import LinearCritic
 from agent_rl.engines import Sampling, TorchEngine
 from agent_rl.errors import UserError
 from agent_rl.packing import pack
@@ -122,7 +123,8 @@ def test_autocast_computes_in_bfloat16_and_leaves_weights_and_gradients_in_float
     parts, _ = sampled(model, 1.0)
     (micro,) = pack(parts, micro_tokens=1000)
     exact = Policy(model).score(micro).logprobs_k
-    policy = Policy(model, compute=torch.bfloat16, value_head=True)
+    critic = LinearCritic(model.config.hidden_size)
+    policy = Policy(model, compute=torch.bfloat16, critic=critic)
     scores = policy.score(micro)
     (scores.logprobs_k.sum() + scores.values_k.sum()).backward()
     gap = (scores.logprobs_k - exact).abs().max()
@@ -190,7 +192,7 @@ def test_attention_that_takes_no_mask_is_refused():
 
 def test_a_new_value_head_says_zero_and_is_trained_with_the_model():
     model = build("llama")
-    policy = Policy(model, value_head=True)
+    policy = Policy(model, critic=LinearCritic(model.config.hidden_size))
     parts, _ = sampled(model, 1.0)
     _, values = policy.score_all(pack(parts, micro_tokens=100))
     assert values.tolist() == [0.0] * len(values)

@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from agent_rl import algorithms
 from agent_rl.algorithms import preset
 from agent_rl.config import ModelConfig, OptimizerConfig, RLConfig, SamplingConfig
+from agent_rl.critic import LinearCritic
 from agent_rl.experience import assign_credit, gather
 from agent_rl.measure import Learned, credit_metrics
 from agent_rl.optim import make_optimizer
@@ -110,14 +111,14 @@ class Outcome:
 def value_head_of(policy) -> None:
     """Values that differ between states; a new head says 0 everywhere."""
     generator = torch.Generator().manual_seed(3)
-    policy.value_head.weight.data.copy_(torch.randn(1, 8, generator=generator) * 0.3)
+    policy.critic.head.weight.data.copy_(torch.randn(1, 8, generator=generator) * 0.3)
 
 
 def run_update(config, model, trajectories, *, reference_model=None, sampler_shift=0.0, coef=None):
     """The trainer's own path: gather, score, credit, update; SGD shows the gradient itself."""
     algorithm = config.algorithm
     gae = algorithm.advantage == "gae"
-    policy = Policy(copy.deepcopy(model), value_head=gae)
+    policy = Policy(copy.deepcopy(model), critic=LinearCritic(8) if gae else None)
     if gae:
         value_head_of(policy)
     reference = None
@@ -200,13 +201,14 @@ def returns(sample) -> list[float]:
 
 def value_at(policy, ids, positions):
     hidden = policy.model.model(torch.tensor([ids])).last_hidden_state[0]
-    return policy.value_head(hidden[positions].float())[:, 0].double()
+    return policy.critic.head(hidden[positions].float())[:, 0].double()
 
 
 def plain_descent(config, model, trajectories, loss_of, epochs):
     """``epochs`` steps of gradient descent on ``loss_of(policy)``; how far the weights moved."""
-    policy = Policy(copy.deepcopy(model), value_head=config.algorithm.advantage == "gae")
-    if policy.value_head is not None:
+    gae = config.algorithm.advantage == "gae"
+    policy = Policy(copy.deepcopy(model), critic=LinearCritic(8) if gae else None)
+    if gae:
         value_head_of(policy)
     before = flat(policy)
     for _ in range(epochs):
@@ -333,7 +335,7 @@ def test_ppo_with_a_value_head_descends_what_a_loop_over_tokens_descends(epochs)
     data = episodes(model)
     algorithm = preset("ppo", kl={"coef": 0.1}, gae_lambda=GAE_LAMBDA, value_clip=0.02)
     config = settings(algorithm, epochs=epochs, micro_tokens=30)
-    start = Policy(copy.deepcopy(model), value_head=True)
+    start = Policy(copy.deepcopy(model), critic=LinearCritic(8))
     value_head_of(start)
     samples = samples_of(data)
     old, old_values, advantages, targets = [], [], [], []
@@ -576,8 +578,8 @@ def test_the_value_head_learns_the_returns_of_a_fixed_batch():
         trajectory.turns = [replace(only, reward=(1.0, -0.5, 0.25)[trajectory.group])]
     algorithm = preset("ppo", kl={"coef": 0.0}, value_clip=None, value_coef=1.0)
     config = settings(algorithm)
-    policy = Policy(model, value_head=True)
-    adam = make_optimizer(config.optimizer, [(model, 0.003), (policy.value_head, 0.03)])
+    policy = Policy(model, critic=LinearCritic(8))
+    adam = make_optimizer(config.optimizer, [(model, 0.003), (policy.critic.module, 0.03)])
     batch = gather(data, bootstrap=True)
     explained = []
     for _ in range(30):

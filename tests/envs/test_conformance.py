@@ -28,7 +28,11 @@ WITH_SPLITS = [
     for split in ("train", "test")
     if split in rl_envs.make(env_id).splits
 ]
-FULL_REWARD = {"text/CartPole-v0": 500.0, "text/Thermostat-v0": 10.0}  # others pay 1 in all
+FULL_REWARD = {  # others pay 1 in all; Preference's expert ties with the answer it is compared with
+    "text/CartPole-v0": 500.0,
+    "text/Preference-v0": 0.5,
+    "text/Thermostat-v0": 10.0,
+}
 HOSTILE = {
     "empty": "",
     "blank": " \n\t",

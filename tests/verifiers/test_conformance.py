@@ -6,8 +6,9 @@ import pytest
 from rl_verifiers import Score, VerifierError, check_verifier, make, names
 
 FOREIGN = Path(__file__).with_name("foreign_rewards.py")
-# Those that need a server, see test_remote.py and test_judge.py, and what tests register.
-ELSEWHERE = ("judge", "remote", "test-")
+# Those that need a server or a model (test_remote.py, test_judge.py, test_reward_verifier.py), and
+# what tests register.
+ELSEWHERE = ("judge", "remote", "reward_model", "test-")
 ANSWERS = {
     "choice": ["A", "B", "C"],
     "code": [

@@ -1,4 +1,4 @@
-"""What a learned reward is made of: models combined, rules, guards, and a gold that is never paid."""
+"""What a learned reward is made of: models combined, rules, guards, and an unpaid gold."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from rl_verifiers.score import Row, Score, Verifier, VerifierError
 
 COMBINATIONS = ("sum", "min", "llama2")
 HELPFULNESS, SAFETY = "helpfulness", "safety"
-GUARDS = ("models", "length", "repetition", "gold", "safety_used")
-"""Names of parts that no model or rule may have."""
+_LENGTH, _REPETITION = "guard/length", "guard/repetition"  # parts; a label has no slash
 _EDGE = 1e-9  # of a probability: its log-odds then lie within -20.7..20.7
 
 
@@ -62,7 +61,7 @@ class Combination:
             unsafe=bool(row.get(self.unsafe_column)),
             threshold=self.threshold,
         )
-        return (value - self.mean) / self.std, {"safety_used": float(by_safety)}
+        return (value - self.mean) / self.std, {"models/by_safety": float(by_safety)}
 
 
 def llama2_reward(
@@ -206,8 +205,10 @@ class LearnedJudge:
     async def ascore(self, completion: str, row: Row) -> Score:
         """Score one completion; all parts run at once."""
         shown = self.shown(row)
-        scoring = [score_one(part.verifier, completion, shown) for part in self._paid]
-        *judged, gold = await asyncio.gather(*scoring, self._measured(completion, row))
+        judged, gold = await asyncio.gather(
+            asyncio.gather(*(score_one(p.verifier, completion, shown) for p in self._paid)),
+            self._measured(completion, row),
+        )
         scores = {part.label: each for part, each in zip(self._paid, judged, strict=True)}
         failed = first_error(scores)
         if failed is not None:
@@ -223,15 +224,15 @@ class LearnedJudge:
     ) -> Score:
         """One score of all parts."""
         together, more = self.combination(self.models, scores, row)
-        parts = {**parts_of(scores), "models": together, **more}
+        parts = {**parts_of(scores), "models/value": together, **more}
         if self.length is not None:
-            parts["length"] = self.length(completion, row)
+            parts[_LENGTH] = self.length(completion, row)
         value = math.fsum(
             [
                 together,
                 *(part.weight * scores[part.label].value for part in self.rules),
-                parts.get("length", 0.0),
-                parts.get("repetition", 0.0),
+                parts.get(_LENGTH, 0.0),
+                parts.get(_REPETITION, 0.0),
             ]
         )
         needed = [p.label for p in (*self.models, *self.rules) if p.weight > 0]
@@ -261,5 +262,5 @@ class LearnedJudge:
 
     @property
     def _paid(self) -> tuple[Part, ...]:
-        guard = () if self.repetition is None else (Part("repetition", self.repetition, 0.0),)
+        guard = () if self.repetition is None else (Part(_REPETITION, self.repetition, 0.0),)
         return (*self.models, *self.rules, *guard)

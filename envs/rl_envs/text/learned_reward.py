@@ -1,15 +1,14 @@
-"""Prompts and a learned reward: reward models, rules beside them, guards, and a gold that only looks."""
+"""Prompts, and a learned reward for the answers: reward models, rules, guards."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from rl_envs.tasks import DataError
 from rl_envs.text.learned_judge import (
     COMBINATIONS,
-    GUARDS,
     Combination,
     LearnedJudge,
     LengthGuard,
@@ -27,10 +26,11 @@ class LearnedReward(PromptedEnv):
     """Answer a prompt; reward models, rules and guards pay for it together.
 
     The reward is the combination of the reward models' values, plus weight times value of each
-    rule, plus what the guards take off (0 or less). Everything stays visible in the parts of the
-    score, by its label. A model or rule that fails us makes the whole an error: the sample is
-    judged again, then left out of training, and never paid 0. Without any option it pays what the
-    environment of the prompts pays: a stand-in to try it with.
+    rule, plus what the guards take off (0 or less). The parts of the score show each model and rule
+    by its label, the combination as ``models/value``, and the guards as ``guard/...``. A model or
+    rule that fails us makes the whole an error: the sample is judged again, then left out of
+    training, and never paid 0. Without any option it pays what the environment of the prompts
+    pays: a stand-in to try it with.
 
     Args:
         prompts: ``{env: id, options: {...}}`` for the tasks, system prompt and demonstrations of
@@ -40,7 +40,8 @@ class LearnedReward(PromptedEnv):
             environment, ``{env: ...}``, with ``as: label``.
         combine: ``sum`` of weight times value; ``min`` of the same; or ``llama2``: see
             ``llama2_reward``. A mapping gives its options: ``{rule: llama2, threshold: 0.15}``.
-        rules: Verifiers beside the models, ``{name: ..., weight: -1}``: weight times value is added.
+        rules: Verifiers beside the models, ``{name: ..., weight: -1}``; weight times value is
+            added.
         length: A guard, ``{max_length, buffer, unit, penalty, per_unit}``: ``penalty`` is lost in
             full at ``max_length`` units, linearly over the ``buffer`` before it, and ``per_unit``
             for every unit.
@@ -73,7 +74,7 @@ class LearnedReward(PromptedEnv):
         self._repetition = _repetition_guard(repetition, f"{name}: repetition")
         self._gold = gold
         labels = [part.label for part in (*self._models, *self._rules)]
-        twice = [label for label in labels if labels.count(label) > 1 or label in GUARDS]
+        twice = [label for label in labels if labels.count(label) > 1]
         if twice:
             raise DataError(
                 f"{name}: two parts of the reward are called {twice[0]!r}; give one as: OTHER"
@@ -98,6 +99,11 @@ class LearnedReward(PromptedEnv):
                 gold=gold,
             )
         return self._judge
+
+    def clone(self) -> Self:
+        """Another environment; it shares what judges, with its connections and networks."""
+        _ = self.judging
+        return super().clone()
 
     def prepare(self) -> None:
         """Let every part find out now what it needs: a network, an endpoint, a sandbox."""
@@ -126,8 +132,6 @@ class LearnedReward(PromptedEnv):
         name = spec.get("name")
         if "path" in spec or "url" in spec:
             spec.pop("name", None)  # there it is the label
-        elif name == OWN or callable(name):
-            spec = name
         label = entry.get("as") or getattr(name, "__name__", name) or default
         if not isinstance(label, str) or not set(label).isdisjoint("./ "):
             raise DataError(f"{place}: the label {label!r:.40} must be a word without . and /")

@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, Self, get_args
 
 from rl_envs.core import Reply
 from rl_envs.tasks import DataError
@@ -282,9 +282,9 @@ class Preference(PromptedEnv):
         """Compare with the baseline; in a group, wait for the others."""
         return Reply(terminated=True) if self._baseline is None else self._judged(action)
 
-    def clone(self) -> Preference:
+    def clone(self) -> Self:
         """Another environment that shares what compares."""
-        twin = super(PromptedEnv, self).clone()
+        twin = super().clone()
         twin._comparer, twin.group_verifier = self._comparer, self.group_verifier
         return twin
 

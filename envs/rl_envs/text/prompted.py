@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +26,8 @@ class PromptedEnv(TextEnv):
 
     Args:
         prompts: ``{env: id, options: {...}}``: the tasks, the system prompt and the demonstrations
-            of an environment of one turn; ``{path: FILE, columns: {...}}``, or a list of rows: their
-            prompts, 15 % of which are the test split, by the hash of the prompt.
+            of an environment of one turn; ``{path: FILE, columns: {...}}``, or a list of rows:
+            their prompts, 15 % of which are the test split, by the hash of the prompt.
         options: Those of ``TextEnv``.
     """
 
@@ -78,11 +78,6 @@ class PromptedEnv(TextEnv):
                 return found
         raise DataError(f"task {task.id} has no completion to demonstrate with")
 
-    def clone(self) -> Self:
-        """Another environment; it shares what judges, too, with its connections and networks."""
-        _ = self.judging
-        return super().clone()
-
     def shown_row(self, row: Row) -> Row:
         """The row with the prompt as the policy sees it: the system prompt is part of it."""
         told, prompt = self.system_text(), row.get("prompt")
@@ -104,6 +99,8 @@ class PromptedEnv(TextEnv):
             DataError: It is none of these.
             VerifierError: An option of the verifier that cannot be.
         """
+        if isinstance(spec, Mapping) and set(spec) == {"name"}:
+            spec = spec["name"]
         if spec == OWN:
             if self._inner is None:
                 raise DataError(f"{place}: the prompts are no environment's, so nothing pays them")
@@ -139,7 +136,8 @@ def _form_of(prompts: Any, name: str) -> Mapping[str, Any]:
         return {"rows": prompts}
     if not isinstance(prompts, Mapping) or ("env" in prompts) == ("path" in prompts):
         raise DataError(
-            f"{name}: prompts is {prompts!r:.80}; give {{env: ID}}, {{path: FILE}} or a list of rows"
+            f"{name}: prompts is {prompts!r:.80}; give {{env: ID}}, {{path: FILE}} or "
+            "a list of rows"
         )
     known = ("env", "options") if "env" in prompts else ("path", "columns")
     return check_keys(f"{name}: prompts", prompts, known)

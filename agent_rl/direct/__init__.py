@@ -1,0 +1,1 @@
+"""Direct alignment: examples of preferences, their losses, and cached reference likelihoods."""

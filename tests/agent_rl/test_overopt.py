@@ -1,0 +1,135 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent_rl.errors import UserError
+from agent_rl.overopt.command import load, overopt, run
+from agent_rl.overopt.fits import fit
+from agent_rl.overopt.points import Point, Scale, best_of_n_points, curves
+
+CONFIG = str(Path(__file__).parents[2] / "configs" / "overopt.yaml")
+TINY = [
+    *("--sft.steps", "40", "--sft.batch_size", "8", "--sft.held_out", "0"),
+    *("--labels", "[6, 12]", "--reward_model.max_steps", "2", "--reward_model.batch_size", "4"),
+    *("--kl_coefs", "[0, 1.0]", "--rl.steps", "2", "--rl.prompts_per_step", "2"),
+    *("--rl.group_size", "2", "--measure_every", "1", "--measure_samples", "4"),
+    *("--pool_tasks", "2", "--pool_samples", "8", "--best_of_n", "[1, 2, 8]"),
+    *("--sampling.max_tokens", "6", "--env.options", "{peak: 2, length: 4}"),
+]
+
+
+def settings(folder, *more):
+    return load(CONFIG, [*TINY, "--run.dir", str(folder), *more])
+
+
+def quiet(line):
+    pass
+
+
+def test_fits_find_the_curve_and_its_peak():
+    d = [0.0, 0.3, 0.8, 1.5, 2.5, 4.0]
+    best = fit("best_of_n", d, [x * (2.0 - 0.5 * x) for x in d])
+    assert (best.alpha, best.beta, best.peak_d) == pytest.approx((2.0, 0.5, 2.0))
+    rl = fit("rl", d, [0.0, *(x * (1.0 - 0.8 * math.log(x)) for x in d[1:])])
+    assert (rl.alpha, rl.beta, rl.peak_d) == pytest.approx((1.0, 0.8, math.exp(0.25)))
+    assert rl.gain(rl.peak_d) == pytest.approx(max(rl.gain(x) for x in np.linspace(0.1, 4, 4000)))
+    assert rl.rmse == pytest.approx(0.0, abs=1e-12)
+    assert rl.is_seen
+    assert not fit("best_of_n", d, [x * (2.0 - 0.1 * x) for x in d]).is_seen  # its peak: d = 10
+
+
+def test_a_curve_that_only_rises_has_no_peak():
+    d = [0.5, 1.0, 2.0]
+    assert fit("best_of_n", d, d).peak_d is None or fit("best_of_n", d, d).peak_d > 1e6
+    assert fit("rl", d, [x * (1 + math.log(x)) for x in d]).peak_d is None
+    assert fit("rl", [0.0, 1.0, 2.0], [0.0, 1.0, 1.0]) is None  # two points fit everything
+
+
+def test_best_of_n_by_hand():
+    # Two tasks; the proxy ranks 1 < 2 < 3, gold turns at the top.
+    proxy, gold = np.array([1.0, 2.0, 3.0, 3.0, 2.0, 1.0]), np.array([0.0, 1.0, 0.5, 0.1, 1.0, 0.0])
+    tasks = np.array([0, 0, 0, 1, 1, 1])
+    scales = (Scale(0.0, 2.0), Scale(1.0, 0.5))
+    points = best_of_n_points(gold, proxy, tasks, [1, 2, 3], scales, labels=9, seed=4)
+    two = [(1.0 + 0.5 + 0.5) / 3, (1.0 + 0.1 + 0.1) / 3]  # over the three pairs of each task
+    assert points[1].gold == pytest.approx(np.mean(two))
+    assert points[1].gold_se == pytest.approx(abs(two[0] - two[1]) / 2)
+    assert points[1].gold_std == pytest.approx(np.mean(two) / 2.0)
+    assert points[1].kl == pytest.approx(math.log(2) - 0.5)
+    assert points[2].gold == pytest.approx(0.3)
+    assert points[2].proxy == pytest.approx((3.0 - 1.0) / 0.5)
+    assert points[0].ties == 0.0
+
+
+def test_curves_are_means_over_seeds_at_places_that_all_have():
+    def point(seed, step, gold, kl):
+        return Point("rl", 10, seed, kl, gold, gold, 0.0, coef=0.0, step=step)
+
+    made = [point(0, 0, 1.0, 0.0), point(0, 5, 3.0, 4.0), point(1, 0, 2.0, 0.0)]
+    made += [point(1, 5, 0.0, 6.0), point(0, 10, 9.0, 9.0)]
+    (curve,) = curves(made)
+    assert (curve.place, curve.gold, curve.seeds) == ([0, 5], [1.5, 1.5], 2)
+    assert curve.d == pytest.approx([0.0, math.sqrt(5.0)])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rl.model.path", "m"], "rl.model is set by the laboratory"),
+        (["--rl.stepz", "3"], "unknown setting rl.stepz"),
+        (["--reward_model.batch_size", "0"], "batch_size is 0"),
+        (["--kl_coefs", "[-1]"], "kl_coefs holds -1"),
+        (["--labels", "[5, 5]"], "labels names 5 twice"),
+        (["--pool_samples", "512"], "pool_samples is 512, but the best of 1024"),
+        (["--sampling.temperature", "0.7"], "sampling.temperature must be 1"),
+        (["--run.seed", "3"], "set seeds"),
+        (["--label_temperature", "0"], "label_temperature is 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        load(CONFIG, words)
+
+
+def test_a_stopped_laboratory_goes_on_to_the_same_points(tmp_path):
+    whole = run(settings(tmp_path / "whole"), say=quiet)
+
+    def stop(line):
+        if "coefficient 0 " in line:
+            raise KeyboardInterrupt
+
+    part = settings(tmp_path / "part")
+    with pytest.raises(KeyboardInterrupt):
+        run(part, say=stop)
+    with pytest.raises(UserError, match="--resume"):
+        run(part, say=quiet)
+    again = run(part, resume=True, say=quiet)
+
+    def lines(name):
+        return (tmp_path / name / "points.jsonl").read_text()
+
+    assert lines("part") == lines("whole")
+    assert again["curves"] == whole["curves"]
+    rows = [json.loads(line) for line in lines("whole").splitlines()]
+    assert [row["step"] for row in rows if row.get("coef") == 1.0] == [0, 1, 2] * 2
+    assert [row["n"] for row in rows if row["policy"] == "best_of_n"] == [1, 2, 8] * 2
+    start = [row for row in rows if row.get("step") == 0]
+    assert {row["kl"] for row in start} == {0.0}
+    assert len({row["gold"] for row in start}) == 1
+    page = (tmp_path / "whole" / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "http" not in page.split("base64,")[0].replace("http-equiv", "")
+
+
+def test_more_seeds_may_be_added_and_nothing_else_changed(tmp_path, capsys):
+    base = ["--run.dir", str(tmp_path), *TINY, "--kl_coefs", "[0]", "--labels", "[6]"]
+    assert overopt(CONFIG, base) == 0
+    assert overopt(CONFIG, [*base, "--seeds", "[0, 1]"], resume=True) == 0
+    assert "best-of-N: gold" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "points.jsonl").read_text().splitlines()]
+    assert {row["seed"] for row in rows} == {0, 1}
+    with pytest.raises(UserError, match="label_temperature is not what"):
+        overopt(CONFIG, [*base, "--label_temperature", "2"], resume=True)
