@@ -7,7 +7,7 @@ Stiennon et al. 2020, arXiv:2009.01325).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -80,25 +80,26 @@ class LinearCritic:
 class RewardModelCritic:
     """A network of its own with the weights of a reward model, read at every sampled token.
 
-    The reward is paid normalized, ``(r - mean) / std``, so the head's weights are divided by the
-    deviation and its bias is moved: at the last token of a conversation the fresh critic gives the
-    reward of that conversation.
+    Its head is shifted and scaled as the reward is paid, so at the last token of a conversation the
+    fresh critic gives the reward of that conversation.
 
     Args:
         model: The reward model; its network is taken over and changed.
+        shift: Taken off its scores.
+        scale: Then multiplied with them.
     """
 
     reads_policy = False
 
-    def __init__(self, model: RewardModel) -> None:
+    def __init__(self, model: RewardModel, shift: float = 0.0, scale: float = 1.0) -> None:
         self._model = model
-        network, mean, std = model.network, model.standing.mean, model.standing.std
+        network = model.network
         old: nn.Linear = network.score
         head = nn.Linear(old.in_features, 1)
         with torch.no_grad():
-            head.weight.copy_(old.weight.float() / std)
+            head.weight.copy_(old.weight.float() * scale)
             bias = torch.zeros(1) if old.bias is None else old.bias.float().cpu()
-            head.bias.copy_((bias - mean) / std)
+            head.bias.copy_((bias - shift) * scale)
         network.score = head.to(old.weight.device)
         network.requires_grad_(True)
 
@@ -129,27 +130,45 @@ class RewardModelCritic:
         return models.context_length(self._model.network)
 
 
-def load_critic(path: str, chat: Chat, compute: torch.dtype) -> RewardModelCritic:
-    """A critic that starts as the reward model in a folder; of an ensemble, as its first member.
+def load_critic(config: RLConfig, chat: Chat) -> RewardModelCritic:
+    """The critic that starts as the reward model ``value_path``; of an ensemble, as its first.
 
     Args:
-        path: The folder.
-        chat: The policy's, whose ids it has to read.
-        compute: Precision of the forward pass.
+        config: Its value_path, its environments (how they pay this reward model), its precision.
+        chat: The policy's, whose ids the critic has to read.
 
     Raises:
         UserError: No reward model, one that pays probabilities, or one with another tokenizer or
             chat template than the policy's.
     """
+    from agent_rl import models  # noqa: PLC0415 - this module is imported by the policy's
     from agent_rl.reward_models import load_reward_model  # noqa: PLC0415
 
+    path = config.value_path
+    assert path is not None
     try:
-        model = load_reward_model(path, compute=compute)
+        model = load_reward_model(path, compute=models.DTYPES[config.model.compute])
     except UserError as error:
         raise UserError(f"{PLACE}: {error}") from error
     _refuse_probabilities(path, model.standing.kind)
     refuse_other_ids(path, model.chat, chat)
-    return RewardModelCritic(model)
+    paid = next((p for env in config.envs for p in _payments(env.options, path)), {})
+    shift, scale = model.standing.mean, 1.0 / model.standing.std
+    if paid.get("normalize", "none" if paid else "standard") == "none":
+        shift, scale = 0.0, 1.0
+    weight = paid.get("weight", 1.0)
+    return RewardModelCritic(model, shift, scale * float(weight))
+
+
+def _payments(options: Any, path: str) -> Iterator[Mapping[str, Any]]:
+    """The mappings among an environment's options that name a reward model's folder."""
+    if isinstance(options, Mapping):
+        if options.get("path") == path:
+            yield options
+        options = list(options.values())
+    if isinstance(options, list | tuple):
+        for option in options:
+            yield from _payments(option, path)
 
 
 def check_critic(config: RLConfig, unborn: Collection[str] = ()) -> None:

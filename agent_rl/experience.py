@@ -62,6 +62,7 @@ def gather(
     *,
     overlong_buffer: int = 0,
     max_tokens: int = 0,
+    missing_eos_penalty: float = 0.0,
     bootstrap: bool = False,
 ) -> Experience:
     """Lay episodes out flat.
@@ -70,6 +71,7 @@ def gather(
         trajectories: Groups together, faulty ones already left out.
         overlong_buffer: DAPO's soft punishment in the last tokens before the limit; 0 for none.
         max_tokens: That limit.
+        missing_eos_penalty: Taken off the last reward of an episode that this limit cut.
         bootstrap: Add the state after each truncated episode, so that its value can be asked for.
     """
     parts: list[Segment] = []
@@ -85,6 +87,8 @@ def gather(
             reward = turn.reward + _overlong(size, max_tokens, overlong_buffer)
             columns["n"].extend([n] * size)
             columns["k"].extend([k] * size)
+            if trajectory.cut and turn is trajectory.turns[-1]:
+                reward -= missing_eos_penalty
             columns["r"].extend([0.0] * (size - 1) + [reward])
             columns["d"].extend([1.0] * (size - 1) + [trajectory.discount])
             columns["lp"].extend(turn.logprobs)

@@ -56,6 +56,16 @@ AT_LEAST_ONE = (
     "model.tiny.context",
     "model.lora.rank",
     "ensemble.members",
+    "labels",
+    "segment",
+    "candidates",
+    "reward.members",
+    "reward.hidden",
+    "reward.buckets",
+    "reward.seen",
+    "reward.done",
+    "reward.updates",
+    "reward.batch_size",
 )
 AT_LEAST_ZERO = (
     "turn_timeout_s",
@@ -93,6 +103,12 @@ AT_LEAST_ZERO = (
     "evaluate_examples",
     "patience",
     "ensemble.uncertainty_weight",
+    "labels_half_life",
+    "labels_until",
+    "stream",
+    "end_steps",
+    "reward.lr",
+    "reward.l2",
 )
 
 

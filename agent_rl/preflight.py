@@ -20,6 +20,14 @@ MOST_TASKS = 100_000  # looked at for a missing answer
 _unborn: ContextVar[Collection[str]] = ContextVar("unborn", default=())
 
 
+class Unborn(tuple[str, ...]):
+    """The results that earlier stages will make, and whatever else will be in their folders."""
+
+    def __contains__(self, path: object) -> bool:
+        folders = (result.rpartition("/")[0] + "/" for result in self)
+        return super().__contains__(path) or any(str(path).startswith(f) for f in folders)
+
+
 def check_stage(config: StageConfig, prefix: str = "", unborn: Collection[str] = ()) -> None:
     """Settings against the environments, data and models they name.
 

@@ -13,7 +13,7 @@ import torch
 from agent_rl.config import StageConfig, stage_kind
 from agent_rl.errors import UserError
 from agent_rl.loading import Recipe, result_of, stage_tree
-from agent_rl.preflight import check_stage
+from agent_rl.preflight import Unborn, check_stage
 from agent_rl.runs import Console, RunFolder, build_report
 from agent_rl.runs.trackers import tracked
 
@@ -48,7 +48,7 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     if not resume:
         RunFolder.check_free(recipe.dir, overwrite=overwrite)
     _refuse_begun_after_unfinished(recipe, done, resume)
-    unborn = [result_of(config) for name, config in recipe.stages if name not in done]
+    unborn = Unborn(result_of(config) for name, config in recipe.stages if name not in done)
     for name, config in recipe.stages:
         if name not in done:
             check_resumable(config, recipe, resume)

@@ -71,7 +71,13 @@ def sections(kind: Any, place: str = "") -> Iterator[Section]:
 
 
 def documented(kind: Any) -> dict[str, str]:
-    """The entries under ``Args:`` or ``Attributes:`` of a Google-style docstring."""
+    """The entries under ``Args:`` or ``Attributes:`` of the docstrings of a class and its bases."""
+    if len(kind.__bases__) == 1 and dataclasses.is_dataclass(kind.__bases__[0]):
+        return {**documented(kind.__bases__[0]), **_documented(kind)}
+    return _documented(kind)
+
+
+def _documented(kind: Any) -> dict[str, str]:
     _, _, listed = re.sub(
         r"\n(Args|Attributes):\n", "\n\0", inspect.getdoc(kind) or "", count=1
     ).partition("\0")

@@ -351,11 +351,57 @@ stages:
     on_truncation: score
     sampling: {max_tokens: 4}
     evaluation: {every: 1, tasks: 2, samples: 1}
+  pairs:
+    stage: pairs
+    model: {path: "@teach"}
+    env: {id: text/Arithmetic-v0}
+    tasks: 2
+    ties: keep
+    on_truncation: score
+    sampling: {max_tokens: 4}
   reward:
     stage: reward_model
     model: {path: "@teach"}
     data: {path: DIR.pairs.jsonl}
     held_out: 4
+  align:
+    stage: dpo
+    model: {path: "@teach"}
+    data: {path: DIR.pairs.jsonl}
+    loss: {kind: kto}
+    held_out: 4
+  online:
+    stage: online_dpo
+    model: {path: "@teach"}
+    envs: [{id: text/Arithmetic-v0, options: {format_reward: 0.2}}]
+    steps: 2
+    prompts_per_step: 2
+    on_truncation: score
+    sampling: {max_tokens: 4}
+    evaluation: {tasks: 0}
+  best:
+    stage: best_of_n
+    model: {path: "@teach"}
+    env: {id: text/Arithmetic-v0}
+    proxy: exact
+    tasks: 2
+    samples: 2
+    ns: [1, 2]
+    on_truncation: score
+    sampling: {max_tokens: 4}
+  feedback:
+    stage: ai_feedback
+    mode: label
+    model: {path: "@teach"}
+    judge:
+      model:
+        tiny: {hidden_size: 16, layers: 1, heads: 2, intermediate_size: 16, context: 2048,
+          characters: printable}
+    principles_path: PRINCIPLES
+    prompts: {env: {id: text/Arithmetic-v0}}
+    tasks: 4
+    on_truncation: keep
+    sampling: {max_tokens: 4}
 """
 PAIRS = "".join(
     json.dumps({"prompt": f"{n}+1=", "chosen": f"{n + 1}", "rejected": "no"}) + "\n"
@@ -371,7 +417,9 @@ def logged(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("docs")
     (folder / "run.pairs.jsonl").write_text(PAIRS, encoding="utf-8")
-    (folder / "c.yaml").write_text(RECIPE.replace("DIR", str(folder / "run")), encoding="utf-8")
+    principles = str(ROOT / "configs/principles/harmless.yaml")
+    recipe = RECIPE.replace("DIR", str(folder / "run")).replace("PRINCIPLES", principles)
+    (folder / "c.yaml").write_text(recipe, encoding="utf-8")
     run_recipe(load_recipe(str(folder / "c.yaml")))
     files = sorted((folder / "run").rglob("metrics.jsonl"))
     assert len(files) >= 3

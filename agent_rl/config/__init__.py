@@ -21,6 +21,7 @@ from agent_rl.config.best_of_n import BestOfNConfig
 from agent_rl.config.compare import CompareConfig, Contestant
 from agent_rl.config.dpo import DPOConfig, PreferenceData, PreferenceLoss
 from agent_rl.config.evaluation import EvalConfig
+from agent_rl.config.online_dpo import OnlineDPOConfig
 from agent_rl.config.overopt import OveroptConfig
 from agent_rl.config.pairs import PairsConfig
 from agent_rl.config.rejection_sampling import RejectionSamplingConfig
@@ -40,6 +41,7 @@ from agent_rl.config.shared import (
     TinyModel,
 )
 from agent_rl.config.soup import Ingredient, SoupConfig
+from agent_rl.config.tamer import TamerConfig
 from agent_rl.config.trajectory_preferences import (
     SegmentRewardConfig,
     TrajectoryPreferencesConfig,
@@ -65,6 +67,7 @@ __all__ = [
     "JudgeConfig",
     "LoRA",
     "ModelConfig",
+    "OnlineDPOConfig",
     "OptimizerConfig",
     "OveroptConfig",
     "ProbesConfig",
@@ -83,6 +86,7 @@ __all__ = [
     "StageConfig",
     "TinyModel",
     "SegmentRewardConfig",
+    "TamerConfig",
     "TrajectoryPreferencesConfig",
     "stage_kind",
 ]
@@ -118,12 +122,14 @@ STAGES: dict[str, type[StageConfig]] = {
     "compare": CompareConfig,
     "pairs": PairsConfig,
     "trajectory_preferences": TrajectoryPreferencesConfig,
+    "tamer": TamerConfig,
     "rejection_sampling": RejectionSamplingConfig,
     "best_of_n": BestOfNConfig,
     "ai_feedback": AIFeedbackConfig,
     "soup": SoupConfig,
     "reward_model": RewardModelConfig,
     "dpo": DPOConfig,
+    "online_dpo": OnlineDPOConfig,
 }
 """The stages by name."""
 

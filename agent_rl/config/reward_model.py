@@ -56,7 +56,8 @@ class RewardModelConfig:
         batch_size: Pairs, prompts (``ranking``) or rows in an update.
         micro_tokens: Most tokens (padding included) in one forward pass.
         max_tokens: Longest conversation, in tokens: a longer one loses its oldest messages, then
-            the start of the one left, never of the answer. 0 for the model's context.
+            the start of the one left, last of all the start of the answer. Both answers of a pair
+            see the same rest. 0 for the model's context.
         margin: Ask a pair for its column ``margin`` as the difference of rewards (Llama 2).
         centering: Coefficient of the squared sum of a pair's rewards, which keeps them around 0;
             0.01 is usual.

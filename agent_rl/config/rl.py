@@ -121,6 +121,8 @@ class RLConfig:
             yield "value_path", "does nothing without values; set algorithm.advantage=gae (PPO)"
         if self.missing_eos_penalty and self.on_truncation == "mask":
             yield "missing_eos_penalty", "does nothing where on_truncation is mask; set one of them"
+        if self.missing_eos_penalty and self.algorithm.advantage == "max_likelihood":
+            yield "missing_eos_penalty", "makes returns negative, which max_likelihood cannot take"
         if self.ptx is not None and (self.ptx.data.path is None) == (self.ptx.data.env is None):
             yield "ptx.data", "needs either path (a file) or env (its demonstrations)"
         episodes, kl = self.prompts_per_step * self.group_size, self.algorithm.kl

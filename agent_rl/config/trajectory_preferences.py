@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from agent_rl.config.rl import RLConfig
@@ -67,7 +67,7 @@ class TrajectoryPreferencesConfig(RLConfig):
         end_penalty: What ``synthetic`` takes off where an episode terminated in a stream.
     """
 
-    reward: SegmentRewardConfig = SegmentRewardConfig()
+    reward: SegmentRewardConfig = field(default_factory=SegmentRewardConfig)
     labeler: Literal["synthetic", "file"] = "synthetic"
     labels_path: str | None = None
     labels: int = 700
@@ -98,5 +98,7 @@ class TrajectoryPreferencesConfig(RLConfig):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 yield name, f"is {value:g}; it must be from 0 to 1"
+        if round(self.labels_first * self.labels) < 1:
+            yield "labels_first", "asks for no label in the first step, which needs one"
         if self.labels_path is not None and self.labeler != "file":
             yield "labels_path", "does nothing with this labeler; set labeler: file"

@@ -9,7 +9,7 @@ from typing import Any
 from agent_rl.config import PromptsConfig
 from agent_rl.errors import UserError
 from agent_rl.generating import assignments_of
-from agent_rl.preferences.rows import convention_of, read_row
+from agent_rl.preferences.rows import Unusable, convention_of, read_row
 from rl_envs import content_id, load_rows
 from rl_envs.types import Message
 
@@ -36,7 +36,10 @@ def prompts_of(config: PromptsConfig, tasks: int, seed: int) -> list[Prompt]:
         return _once(found)
     assert config.path is not None
     rows = enumerate(load_rows(config.path), start=1)
-    prompts = _once([_prompt(row, f"{config.path}, row {n}") for n, row in rows])
+    found = [_prompt(row, f"{config.path}, row {n}") for n, row in rows]
+    prompts = _once([prompt for prompt in found if prompt])
+    if not prompts:
+        raise UserError(f"{config.path}: none of {len(found)} rows has a prompt")
     return prompts[:tasks] if tasks else prompts
 
 
@@ -45,9 +48,15 @@ def _once(prompts: list[Prompt]) -> list[Prompt]:
 
 
 def _prompt(row: Mapping[str, Any], where: str) -> Prompt:
-    """The prompt of a row: ``prompt``, ``messages`` without the answer, or that of a pair."""
+    """The prompt of a row: ``prompt``, ``messages`` without the answer, or that of a pair.
+
+    Empty for a pair that has none of its own: an empty answer, say.
+    """
     if row.get("chosen") is not None:
-        return read_row(row, convention_of(row, where), where).prompt
+        try:
+            return read_row(row, convention_of(row, where), where).prompt
+        except Unusable:
+            return ()
     given = row.get("prompt")
     if isinstance(given, str) and given.strip():
         return ({"role": "user", "content": given},)

@@ -19,7 +19,6 @@ from agent_rl.overopt.laboratory import SeedRun
 from agent_rl.overopt.page import build_page, name_of
 from agent_rl.overopt.plan import Plan
 from agent_rl.overopt.points import Point, curves
-from agent_rl.preflight import check_stage
 from agent_rl.recipe import flat
 from agent_rl.runs import RunFolder, write_atomically
 from agent_rl.runs.files import to_json
@@ -96,7 +95,7 @@ def run(
     """
     began = time.perf_counter()
     plans = [Plan(config, seed, where) for seed in config.seeds]
-    check_stage(plans[0].sft_stage(), "sft")
+    plans[0].check()
     folder = _opened(config, resume, overwrite or config.run.overwrite)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)

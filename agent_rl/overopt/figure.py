@@ -47,7 +47,7 @@ def draw(curves: Sequence[Curve]) -> Figure:
         axis.remove()
     axes[0].set_ylabel("reward, standard deviations\nabove the start (solid: gold, dashed: proxy)")
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)))
+    figure.legend(handles, names, loc="outside lower center", ncols=min(2 * columns, len(names)))
     return figure
 
 

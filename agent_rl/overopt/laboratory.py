@@ -18,13 +18,13 @@ from agent_rl.errors import UserError
 from agent_rl.loading import Recipe, stage_tree
 from agent_rl.overopt import samples
 from agent_rl.overopt.plan import Plan
-from agent_rl.overopt.points import Point, Scale, best_of_n_points, standard_error, ties
+from agent_rl.overopt.points import Floats, Point, Scale, best_of_n_points, standard_error, ties
 from agent_rl.overopt.samples import Sample, Sampler
 from agent_rl.preflight import check_stage
 from agent_rl.recipe import check_resumable, finished, is_run
 from agent_rl.reward_models import RewardModel, load_reward_model
 from agent_rl.runs import Console, RunFolder
-from agent_rl.runs.files import append_line, read_json_lines, to_json, write_atomically
+from agent_rl.runs.files import read_json_lines, to_json, write_atomically
 
 START, POOL, MEASURED, ORDER = 1, 2, 3, 4  # set draws of one seed apart
 
@@ -51,25 +51,26 @@ class SeedRun:
         plan.dir.mkdir(parents=True, exist_ok=True)
         self._stage("starting policy", plan.sft_stage())
         start, pool = self._start(), self._pool()
-        gold = Scale.of(np.array([s.gold for s in pool]))
         self._pairs()
         points: list[Point] = []
         for labels in self.config.labels:
             self._stage(f"proxy of {labels} labels", plan.proxy_stage(labels))
-            points += self._against(labels, start, pool, gold)
+            points += self._against(labels, start, pool)
         return points
 
-    def _against(
-        self, labels: int, start: Sequence[Sample], pool: Sequence[Sample], gold: Scale
-    ) -> list[Point]:
+    def _against(self, labels: int, start: Sequence[Sample], pool: Sequence[Sample]) -> list[Point]:
         """All that is optimized against one proxy."""
         proxy = load_reward_model(self.plan.proxy(labels))
         scores = samples.score(proxy, pool)
-        scales = (gold, Scale.of(scores))
         golds, tasks = np.array([s.gold for s in pool]), np.array([s.task for s in pool])
-        self.proxies.append(self._proxy_figures(labels, golds, scores))
+        scales = (
+            Scale.of(np.array([s.gold for s in start])),
+            Scale.of(samples.score(proxy, start)),
+        )
+        own = (scales[0].around(golds), scales[1].around(scores))
+        self.proxies.append(self._proxy_figures(labels, pool, scores))
         points = best_of_n_points(
-            golds, scores, tasks, self.config.best_of_n, scales, labels=labels, seed=self.plan.seed
+            golds, scores, tasks, self.config.best_of_n, own, labels=labels, seed=self.plan.seed
         )
         for coef in self.config.kl_coefs:
             name = f"RL against the proxy of {labels} labels, KL coefficient {coef:g}"
@@ -77,19 +78,19 @@ class SeedRun:
             points += self._measured(labels, coef, start, proxy, scales)
         return points
 
-    def _proxy_figures(self, labels: int, golds: Any, scores: Any) -> dict[str, Any]:
+    def _proxy_figures(self, labels: int, pool: Sequence[Sample], scores: Floats) -> dict[str, Any]:
         """How good a proxy is where it was trained: on the starting policy's samples."""
         rows = read_json_lines(self.plan.pairs(labels))
+        golds = np.array([s.gold for s in pool])
         wrong = [row["reward_chosen"] < row["reward_rejected"] for row in rows]
-        halves = len(golds) // 2  # two samples of the same task, or of two that are alike
-        first, second = slice(0, halves), slice(halves, 2 * halves)
-        better = golds[first] - golds[second]
-        agrees = better * (scores[first] - scores[second]) > 0
+        tasks = np.array([s.task for s in pool])
+        same = tasks[1:] == tasks[:-1]  # neighbours that answer the same prompt
+        better, liked = np.diff(golds)[same], np.diff(scores)[same]
         return {
             "labels": labels,
             "seed": self.plan.seed,
             "label_noise": float(np.mean(wrong)),
-            "accuracy": float(np.mean(agrees[better != 0])),
+            "accuracy": float(np.mean((better * liked > 0)[better != 0])),
             "correlation": float(np.corrcoef(golds, scores)[0, 1]),
             "ties": ties(scores),
         }
@@ -113,7 +114,8 @@ class SeedRun:
             drawn = start if at is None else self._moved(at, step, labels, coef)
             values = samples.score(proxy, drawn)
             known[step] = _point(drawn, values, scales, labels, coef, step, self.plan.seed)
-            append_line(path, to_json(known[step].row()))
+            rows = [known[place].row() for place in sorted(known)]
+            write_atomically(path, "".join(to_json(row) + "\n" for row in rows))
         return [known[step] for step in sorted(known)]
 
     def _moved(self, at: Path, step: int, labels: int, coef: float) -> list[Sample]:

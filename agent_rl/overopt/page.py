@@ -106,13 +106,13 @@ def _curve(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _fit(row: Mapping[str, Any]) -> tuple[str, ...]:
     fit = row["fit"]
-    peak, far = fit["kl_at_peak"], " (beyond the points)" if fit["peak_is_extrapolated"] else ""
+    peak = fit["kl_at_peak"]
     return (
         name_of(row["policy"], row.get("coef")),
         str(row["labels"]),
         fit["form"],
         *(f"{fit[name]:.3f}" for name in ("alpha", "beta", "rmse")),
-        "none" if peak is None else f"{peak:.2f}{far}",
+        "none within the points" if peak is None else f"{peak:.2f}",
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from agent_rl.config import OveroptConfig, StageConfig
 from agent_rl.errors import UserError
-from agent_rl.loading import build_stage
+from agent_rl.loading import build_stage, result_of
+from agent_rl.preflight import check_stage
 from rl_envs import make
 
 # What the laboratory itself says of each stage
@@ -134,6 +135,18 @@ class Plan:
                 name = f"RL on {labels} labels, KL coefficient {coef:g}"
                 built.append((name, self.rl_stage(labels, coef)))
         return built
+
+    def check(self) -> None:
+        """Every stage against the environments and models it names, before the first one trains.
+
+        Raises:
+            UserError: One line that names the setting.
+        """
+        unborn = [str(self.pairs(labels)) for labels in self.config.labels]
+        stages = self.stages()
+        unborn += [result_of(config) for _, config in stages]
+        for name, config in stages:
+            check_stage(config, name, unborn)
 
     def _section(self, name: str) -> dict[str, Any]:
         given: dict[str, Any] = dict(getattr(self.config, name))

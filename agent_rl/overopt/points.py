@@ -29,6 +29,10 @@ class Scale:
         """That of some values; a constant keeps its unit."""
         return cls(float(values.mean()), float(values.std()) or 1.0)
 
+    def around(self, values: Floats) -> Scale:
+        """The same unit above the mean of other samples: on other tasks the start is elsewhere."""
+        return Scale(float(values.mean()), self.std)
+
     def standard(self, value: Any) -> Any:
         """In standard deviations above the mean."""
         return (value - self.mean) / self.std
@@ -195,8 +199,11 @@ class Curve:
         return fit(self.policy, self.d, [value - self.gold[0] for value in self.gold])
 
     def figures(self) -> dict[str, Any]:
-        """What the curve says, as plain values."""
-        best, fitted = int(np.argmax(self.gold)), self.fitted()
+        """What the curve says, as plain values.
+
+        A fitted peak beyond the last point is none: it would be an extrapolation.
+        """
+        best = int(np.argmax(self.gold))
         found: dict[str, Any] = {
             "policy": self.policy,
             "labels": self.labels,
@@ -211,14 +218,17 @@ class Curve:
             "proxy_end": self.proxy[-1],
             "overoptimized": self.gold[-1] < self.gold[0],
         }
+        fitted = self.fitted()
         if fitted is not None:
-            peak = fitted.peak_d
+            seen = fitted.peak_d if fitted.is_seen else None
             found["fit"] = {
                 "form": f"R(d) = {FORMULAS[self.policy]}",
-                **{k: v for k, v in asdict(fitted).items() if k not in ("form", "largest_d")},
-                "kl_at_peak": None if peak is None else peak**2,
-                "peak_is_extrapolated": not fitted.is_seen,
-                "gold_peak": None if peak is None else self.gold[0] + fitted.gain(peak),
+                "alpha": fitted.alpha,
+                "beta": fitted.beta,
+                "rmse": fitted.rmse,
+                "points": fitted.points,
+                "kl_at_peak": None if seen is None else seen**2,
+                "gold_peak": None if seen is None else self.gold[0] + fitted.gain(seen),
             }
         return found
 

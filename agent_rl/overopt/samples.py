@@ -79,11 +79,14 @@ class Sampler:
         self._engine.load_weights(None)
 
     def tasks(self, split: str, count: int) -> list[Assignment]:
-        """``count`` tasks of a split, from the first on, and again from the first where it ends."""
+        """``count`` tasks, evenly from all of a split, or all of them again and again."""
         env = make(self._env.id, **{**self._env.options, "split": split})
         env.prepare()
         size = env.tasks.size
-        numbers = (n if size is None else n % size for n in range(count))
+        spread = 1.0 if size is None or count >= size else size / count
+        numbers = (
+            int(n * spread) if size is None else int(n * spread) % size for n in range(count)
+        )
         return [
             Assignment(env, self._env.id, number, seed_of(self._seed, n))
             for n, number in enumerate(numbers)

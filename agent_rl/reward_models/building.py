@@ -42,7 +42,8 @@ def from_policy(
     compute = models.DTYPES[config.compute]
     if config.path is not None and has_head(config.path):
         model = load_reward_model(config.path, compute=compute)
-        model.standing = standing
+        model.network.requires_grad_(True)
+        model.standing, model.members, model.ensemble = standing, (), None
         torch.manual_seed(seed)
     else:
         causal, chat = models.load(replace(config, lora=None), seed)

@@ -99,9 +99,18 @@ def load_items(
 def encode(
     item: Item, kind: Kind, chat: Chat, *, max_tokens: int, step_separator: str = "\n"
 ) -> Example:
-    """The item as ids."""
+    """The item as ids.
+
+    Raises:
+        UserError: An answer in steps that is longer than ``max_tokens`` by itself.
+    """
     if kind == "process":
         segments = [steps_segment(chat, item.prompt, item.answers, step_separator, max_tokens)]
+        if len(segments[0].sampled) < len(item.answers):
+            raise UserError(
+                f"data: an answer in steps is longer than {max_tokens} tokens, so its first steps "
+                "would not be read; raise max_tokens or remove the row"
+            )
     else:
         segments = answer_segments(chat, item.prompt, item.answers, max_tokens)
     shared = segments[0].prompt_length

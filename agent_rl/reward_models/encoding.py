@@ -1,7 +1,8 @@
 """Conversations to the ids that a reward model reads: whole answers, several answers, or steps.
 
 A conversation that is too long loses its oldest messages (a system message stays), and where one
-message is too long by itself, its first tokens. The answer and its end token always stay.
+message is too long by itself, its first tokens. An answer that is too long by itself loses its
+start; the end token always stays.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def steps_segment(
 
     The last step's is the end of the turn. ``Segment.sampled`` are the positions after each, since
     a target is read at the position before; one token that nothing sees is added for the last.
+    Of an answer that is too long by itself, the steps that were cut away have no target.
     """
     said: list[int] = []
     ends = []
@@ -55,12 +57,10 @@ def steps_segment(
         said += chat.completion_ids(step) if last else chat.encode(step + separator)
         ends.append(len(said))
     cut = max(0, len(said) - max_tokens + 1)
-    if cut and ends[0] <= cut:
-        raise UserError(f"an answer of {len(said)} tokens in steps, but max_tokens is {max_tokens}")
     before = fitted_prompt(chat, prompt, max_tokens - 1 - len(said[cut:]))
     n = len(before)
     ids = (*before, *said[cut:], said[-1])
-    return Segment(ids, tuple(n + end - cut for end in ends), n)
+    return Segment(ids, tuple(n + end - cut for end in ends if end > cut), n)
 
 
 def split_steps(answer: str, separator: str) -> list[str]:

@@ -35,6 +35,7 @@ def load_reward_model(
     *,
     device: str | torch.device | None = None,
     compute: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float32,
 ) -> RewardModel:
     """A reward model from a folder or a hub id, ready to score.
 
@@ -45,6 +46,7 @@ def load_reward_model(
         path: The folder, or a hub id.
         device: Where to put it; None for the CPU.
         compute: Precision of the forward pass; bfloat16 means autocast.
+        dtype: Precision of the weights; bfloat16 halves the memory of a large one.
 
     Raises:
         UserError: There is no such model, it has no head or more labels than one, it is an adapter,
@@ -52,14 +54,16 @@ def load_reward_model(
     """
     path = str(path)
     chat = check_folder(path)
-    network = _network(path)
+    network = _network(path, dtype)
     if device is not None:
         network.to(device)
     own, ensemble = read_record(path)
     others = []
     if ensemble is not None:
         folders = [Path(path) / MEMBERS / str(n) for n in range(1, ensemble.members)]
-        others = [load_reward_model(f, device=device, compute=compute) for f in folders]
+        others = [
+            load_reward_model(f, device=device, compute=compute, dtype=dtype) for f in folders
+        ]
     return RewardModel(
         network, chat, own, compute=compute, name=path, members=others, ensemble=ensemble
     )
@@ -166,7 +170,7 @@ def _write(model: RewardModel, folder: Path, figures: Mapping[str, Any]) -> None
         _write(member, folder / MEMBERS / str(number), {})
 
 
-def _network(path: str) -> Any:
+def _network(path: str, dtype: torch.dtype) -> Any:
     """The weights.
 
     Raises:
@@ -174,7 +178,7 @@ def _network(path: str) -> Any:
     """
     with _silent():
         network, found = _pretrained(
-            AutoModelForSequenceClassification, path, dtype=torch.float32, output_loading_info=True
+            AutoModelForSequenceClassification, path, dtype=dtype, output_loading_info=True
         )
     missing = sorted(found["missing_keys"])
     if HEAD in missing:

@@ -201,7 +201,8 @@ class RewardModel:
                 use_cache=False,
             ).last_hidden_state
         chosen = hidden.reshape(-1, hidden.shape[-1])[micro.select]
-        outputs: Tensor = self.network.score(chosen.float())[:, 0]  # the head in float32
+        head = self.network.score  # outside autocast: in the precision of its own weights
+        outputs: Tensor = head(chosen.to(head.weight.dtype))[:, 0].float()
         return outputs
 
     def segment(self, conversation: Sequence[Message]) -> Segment:

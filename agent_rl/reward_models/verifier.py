@@ -63,15 +63,11 @@ class Scorer:
 
     def _rewards(self, conversations: list[Sequence[Message]]) -> list[float | str]:
         try:
-            values = [float(value) for value in self.model.score(conversations)]
+            return [float(value) for value in self.model.score(conversations)]
         except Exception as error:  # a damaged network, memory, a template that refuses a role
             if len(conversations) == 1:
                 return [f"{type(error).__name__}: {error!s:.300}"]
             return [self._rewards([each])[0] for each in conversations]
-        return [
-            value if math.isfinite(value) else f"the reward is {value}, which is no number"
-            for value in values
-        ]
 
 
 class _Queue:

@@ -40,7 +40,11 @@ CHARTS = (
     Chart(
         "Reward",
         "mean per episode",
-        (("reward/mean", "reward"), ("reward/penalised", "return, penalties included")),
+        (
+            ("reward/mean", "reward"),
+            ("reward/penalised", "return, penalties included"),
+            ("reward/part/gold/value", "gold, never paid"),
+        ),
         distinct=True,
     ),
     Chart(
@@ -54,6 +58,16 @@ CHARTS = (
         "Reward model accuracy",
         "share of comparisons or labels",
         (("rm/accuracy_train", "training batch"), ("rm/accuracy_eval", "held-out")),
+    ),
+    Chart(
+        "Pairs told apart",
+        "share, by the implicit reward",
+        (("pref/accuracy", "training"), ("pref/accuracy_eval", "held-out")),
+    ),
+    Chart(
+        "Implicit reward",
+        "nats, mean per answer",
+        (("pref/chosen_reward", "chosen"), ("pref/rejected_reward", "rejected")),
     ),
     Chart("KL to the reference", "nats per completion", (("kl/reference", "KL"),)),
     Chart(
@@ -85,6 +99,11 @@ CHARTS = (
         "mean per episode",
         (("eval/return", "greedy"), ("eval/sampled_return", "sampled")),
     ),
+    Chart(
+        "Learned reward of segments",
+        "against the sealed true one",
+        (("segments/accuracy", "right order"), ("segments/correlation", "correlation")),
+    ),
     Chart("Explained variance", "of the value head", (("value/explained_variance", "explained"),)),
     Chart(
         "Time of a step",
@@ -99,6 +118,22 @@ CHARTS = (
         stacked=True,
     ),
     Chart("Speed", "tokens per second", (("speed/tokens_per_s", "tokens"),)),
+    Chart(
+        "Best of n",
+        "expected score, by n",
+        (("best_of_n/gold", "gold"), ("best_of_n/proxy", "proxy")),
+        distinct=True,
+    ),
+    Chart(
+        "Feedback",
+        "share of prompts",
+        (
+            ("feedback/kept", "kept"),
+            ("feedback/tie", "ties"),
+            ("feedback/consistent", "both orders agree"),
+            ("feedback/error", "our failures"),
+        ),
+    ),
 )
 
 

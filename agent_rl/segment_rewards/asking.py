@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agent_rl.errors import UserError
 from agent_rl.preferences.pairs import Pair, read_pairs
-from agent_rl.runs.files import to_json, write_atomically
+from agent_rl.runs.files import read_json_lines, to_json, write_atomically
 from agent_rl.segment_rewards.clips import Clip
 from agent_rl.segment_rewards.sealed import opened
 from rl_envs import Message
@@ -155,11 +155,13 @@ class FileLabeler:
         pairs = [query.pair(self.question) for query in queries]
         missing = [pair for pair in pairs if pair.item not in known]
         if missing:
-            rows = "".join(to_json(pair.row()) + "\n" for pair in missing)
-            write_atomically(self.queries, rows)
+            asked = {row["id"]: row for row in read_json_lines(self.queries)}
+            asked |= {pair.id: pair.row() for pair in missing}
+            text = "".join(to_json(row) + "\n" for row in asked.values())
+            write_atomically(self.queries, text)
             raise UserError(
                 f"{len(missing)} pairs wait for an answer: agent-rl label {self.queries} "
-                f"--out {self.answers}, then go on with --resume"
+                f"--output {self.answers}, then go on with --resume"
             )
         return [
             known[pair.item].get(pair.chosen, 0.0) / sum(known[pair.item].values())

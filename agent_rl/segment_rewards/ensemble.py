@@ -78,6 +78,11 @@ class Fit:
     loss: float
     held_out: float
 
+    def metrics(self) -> dict[str, float]:
+        """Those that are known, by name."""
+        losses = {"segments/loss": self.loss, "segments/loss_held_out": self.held_out}
+        return {name: value for name, value in losses.items() if math.isfinite(value)}
+
 
 class RewardEnsemble:
     """The networks, their optimiser, and how strongly each is held down.
@@ -111,15 +116,26 @@ class RewardEnsemble:
         """[M, S] the reward of each step by each member, as it stands."""
         return self.networks(features)
 
-    def normalised(self, features: Tensor) -> Tensor:
-        """[S] each member's rewards with mean 0 and deviation 1 over these steps, averaged.
+    def normalised(self, features: Tensor, scale_m: Tensor) -> Tensor:
+        """[S] each member's rewards, their mean over these steps taken off, scaled, averaged.
 
-        Comparisons say nothing of a reward's origin and little of its scale; with mean 0 a step
-        more is worth nothing in itself.
+        Comparisons of equally long clips leave a reward's origin open; with mean 0 over what is
+        played, a step more or less is worth nothing in itself.
+
+        Args:
+            features: [S, F] of all steps of a batch.
+            scale_m: [M] what each member is divided by.
         """
         rewards = self.rewards(features)
-        spread = rewards.std(1, keepdim=True, unbiased=False).clamp(min=1e-6)
-        return ((rewards - rewards.mean(1, keepdim=True)) / spread).mean(0)
+        return ((rewards - rewards.mean(1, keepdim=True)) / scale_m.unsqueeze(1)).mean(0)
+
+    def scales(self, features: Tensor) -> Tensor:
+        """[M] the deviation of each member's rewards over [S, F] steps, as ``normalised`` takes it.
+
+        Over all steps that were labelled, it stays what it is when a batch is good throughout; over
+        that batch alone it would shrink, and raise noise to rewards.
+        """
+        return self.rewards(features).std(1, unbiased=False).clamp(min=1e-6)
 
     def fit(
         self,

@@ -49,7 +49,7 @@ class Stream(TextEnv):
         judged: Judged = "reward",
     ) -> None:
         super().__init__(max_turns=steps, discount=inner.discount, memory=inner.memory)
-        self._prototype, self._end_penalty, self._judged = inner, end_penalty, judged
+        self._prototype, self._end_penalty, self._judge_by = inner, end_penalty, judged
         self._end = [Message(role="user", content=end_text)]
         self._end_steps, self._left = end_steps, 0
         self._played: TextEnv | None = None
@@ -72,16 +72,17 @@ class Stream(TextEnv):
         if self._left:
             self._left -= 1
             return Reply(self._end if self._left else await self._begin_again())
-        agrees = self._agrees(self._played, action) if self._judged == "expert" else None
-        observation, reward, ended, cut, info = await self._played.astep(action)
+        agrees = self._agrees(self._played, action) if self._judge_by == "expert" else None
+        seen: Sequence[Message]
+        seen, reward, ended, cut, info = await self._played.astep(action)
         score = info.get("score")
         if isinstance(score, Score) and score.is_error:  # our failure: the stream is played again
             return Reply(terminated=True, score=score)
         if ended:
             reward, self._left = reward - self._end_penalty, self._end_steps
         if ended or cut:
-            observation = self._end if self._left else await self._begin_again()
-        return Reply(observation, reward=reward if agrees is None else 2.0 * agrees - 1.0)
+            seen = self._end if self._left else await self._begin_again()
+        return Reply(seen, reward=reward if agrees is None else 2.0 * agrees - 1.0)
 
     def close(self) -> None:
         """Closes the environment that was played."""

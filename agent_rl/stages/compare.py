@@ -27,7 +27,7 @@ from agent_rl.runs import Console, RunFolder, statistics
 from agent_rl.runs.files import read_json_lines, to_json, write_atomically
 from agent_rl.runs.tables import with_interval
 from agent_rl.trajectory import Trajectory, segments
-from rl_envs.judges import VerifierSpec, resolve_verifier
+from rl_envs.judges import VerifierSpec, check_verifier, resolve_verifier
 from rl_verifiers import score_many
 
 RESULTS = "comparison.json"
@@ -45,6 +45,10 @@ def check(config: CompareConfig, unborn: Collection[str] = ()) -> None:
             check_model(ModelConfig(path=contestant.path), unborn)
     with located(f"env ({config.env.id})"):
         check_env(config.env)
+    for name in ("verifier", "choose_by"):
+        spec = getattr(config, name)
+        with located(name):
+            check_verifier("compare", spec)
 
 
 def run(

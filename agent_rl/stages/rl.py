@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -197,21 +197,12 @@ async def collect(config: RLConfig, state: State) -> tuple[list[Trajectory], lis
             first_group=attempt * config.prompts_per_step,
             opponent=state.opponent.engine if state.opponent else None,
         )
-        punish_cut(config, fresh)
         played += fresh
         good = [t for t in fresh if usable(config, t)]
         kept += with_spread(good) if dynamic else good
         if len({t.group for t in kept}) == config.prompts_per_step:
             break
     return played, kept
-
-
-def punish_cut(config: RLConfig, played: list[Trajectory]) -> None:
-    """Take ``missing_eos_penalty`` off where a completion was cut at the token limit."""
-    for trajectory in played:
-        if trajectory.cut and trajectory.turns and config.missing_eos_penalty:
-            last = trajectory.turns[-1]
-            trajectory.turns[-1] = replace(last, reward=last.reward - config.missing_eos_penalty)
 
 
 def with_spread(played: list[Trajectory]) -> list[Trajectory]:
@@ -234,6 +225,7 @@ def experience_of(config: RLConfig, state: State, kept: list[Trajectory]) -> Exp
         [with_tool_tokens(t) for t in kept] if config.train_on_tool_tokens else kept,
         overlong_buffer=config.algorithm.overlong_buffer,
         max_tokens=config.sampling.max_tokens,
+        missing_eos_penalty=config.missing_eos_penalty,
         bootstrap=config.algorithm.advantage == "gae",
     )
     if not config.train_on_tool_tokens:

@@ -97,7 +97,7 @@ def make_critic(config: RLConfig, model: Any, chat: Chat) -> Critic | None:
         return None
     if config.value_path is None:
         return LinearCritic(model.config.hidden_size)
-    return load_critic(config.value_path, chat, models.DTYPES[config.model.compute])
+    return load_critic(config, chat)
 
 
 def make_optimizers(

@@ -324,4 +324,4 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _is_within(path: str, unborn: str) -> bool:
     """Whether a path lies in the run folder whose result is not made yet."""
-    return path.startswith(f"{Path(unborn).parent}/")
+    return path.startswith(unborn.rpartition("/")[0] + "/")

@@ -288,6 +288,7 @@ def test_prompts_come_once_from_rows_pairs_conversations_and_environments(tmp_pa
         {"prompt": [{"role": "user", "content": "a"}]},
         {"messages": [{"role": "user", "content": "b"}, {"role": "assistant", "content": "x"}]},
         {"chosen": "\n\nHuman: c\n\nAssistant: y", "rejected": "\n\nHuman: c\n\nAssistant: z"},
+        {"chosen": "\n\nHuman: d\n\nAssistant: ", "rejected": "\n\nHuman: d\n\nAssistant: z"},
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -144,6 +144,12 @@ def test_the_stage_measures_gold_and_proxy_and_goes_on_to_the_same_bytes(tmp_pat
     assert points[0]["gold"] == pytest.approx(sum(rewards) / len(rewards))
     longest = [max(s.scores["proxy"] for s in prompt.samples) for prompt in pool]
     assert points[2]["proxy"] == pytest.approx(sum(longest) / len(longest))
+    best = [
+        [s.reward for s in prompt.samples if s.scores["proxy"] == most]
+        for prompt, most in zip(pool, longest, strict=True)
+    ]
+    wanted = sum(sum(tied) / len(tied) for tied in best) / len(best)
+    assert points[2]["gold"] == pytest.approx(wanted)
     assert points[0]["gold_se"] > 0
     assert points[0]["gold_low"] < points[0]["gold"] < points[0]["gold_high"]
     assert all(p["kl_ties"] <= p["kl"] + 1e-12 for p in points)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from dataclasses import dataclass, replace
+from statistics import fmean, pstdev
 
 import pytest
 import torch
 
-from agent_rl.algorithms import preset
+from agent_rl.algorithms import penalised_rewards, preset
 from agent_rl.config import (
     EnvConfig,
     EvaluationConfig,
@@ -176,6 +177,45 @@ def test_targets_of_the_value_head_are_made_before_advantages_are_whitened():
     whitened = credit(replace(PPO, whiten_advantages=True), t, values=values)
     assert torch.equal(plain.returns_t, whitened.returns_t)
     assert not torch.equal(plain.advantages_t, whitened.advantages_t)
+
+
+def test_rewards_are_whitened_first_then_returns_then_advantages():
+    """Trap 20, 21, by loops: rewards with KL in them, over all tokens, once, nothing shifted."""
+    both = [
+        episode(0, 0, turn((1,), (5, 6, 7), 1.0), terminated=True),
+        episode(0, 1, turn((1,), (8, 9), -0.5), terminated=True),
+    ]
+    batch = gather(both, bootstrap=True)
+    gap_t = torch.tensor([0.5, -0.25, 1.0, 0.125, 0.0])
+    values = [0.1, 0.2, 0.3, -0.1, 0.4]
+    rewards_t = penalised_rewards(batch.rewards_t, gap_t, 0.2)
+    algorithm = preset("instructgpt", gae_lambda=0.9)
+    got = assign_credit(algorithm, batch, rewards_t, torch.tensor(values))
+    paid = [0.0 - 0.1, 0.0 + 0.05, 1.0 - 0.2, 0.0 - 0.025, -0.5]
+    paid = [r / pstdev(paid) for r in paid]
+    ends, advantages, after = (2, 4), [0.0] * 5, 0.0
+    for t in reversed(range(5)):
+        following, after = (0.0, 0.0) if t in ends else (values[t + 1], after)
+        after = paid[t] + following - values[t] + 0.9 * after
+        advantages[t] = after
+    targets = [a + v for a, v in zip(advantages, values, strict=True)]
+    whitened = [(a - fmean(advantages)) / pstdev(advantages) for a in advantages]
+    assert got.returns_t.tolist() == pytest.approx(targets, abs=1e-5)
+    assert got.advantages_t.tolist() == pytest.approx(whitened, abs=1e-5)
+    assert got.returns_n.tolist() == pytest.approx([0.75, -0.525], abs=1e-6)  # as it was paid
+
+
+@pytest.mark.parametrize(("name", "scale"), [("grpo", 1.0), ("rloo", 3.0), ("dr_grpo", 3.0)])
+def test_group_advantages_of_a_learned_reward_do_not_depend_on_its_zero(name, scale):
+    """A reward model's scores are any real numbers, mostly of one sign, known up to a shift."""
+    scores = [-4.125, -3.5, -7.75, -4.0625]
+    plain = [episode(0, n, turn((1,), (5,), score)) for n, score in enumerate(scores)]
+    moved = [episode(0, n, turn((1,), (5,), 3 * s + 20)) for n, s in enumerate(scores)]
+    one, other = (credit(preset(name), *group).advantages_t for group in (plain, moved))
+    assert other.tolist() == pytest.approx([scale * a for a in one.tolist()], rel=2e-4)
+    order = sorted(range(4), key=lambda n: scores[n])
+    assert sorted(range(4), key=lambda n: one[n]) == order
+    assert one.abs().min() > 0.05
 
 
 @pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo", "dapo", "maxrl"])

@@ -133,3 +133,39 @@ def test_more_seeds_may_be_added_and_nothing_else_changed(tmp_path, capsys):
     assert {row["seed"] for row in rows} == {0, 1}
     with pytest.raises(UserError, match="label_temperature is not what"):
         overopt(CONFIG, [*base, "--label_temperature", "2"], resume=True)
+
+
+SMALL = [
+    *("--labels", "[1000]", "--kl_coefs", "[0, 1.0]", "--rl.steps", "40"),
+    *("--measure_every", "10", "--measure_samples", "128"),
+    *("--pool_tasks", "4", "--pool_samples", "512", "--best_of_n", "[1, 4, 16, 64, 256]"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_without_kl_the_proxy_rises_while_gold_peaks_and_falls_below_its_start(tmp_path, seed):
+    config = load(CONFIG, ["--run.dir", str(tmp_path), "--seeds", f"[{seed}]", *SMALL])
+    best, free, held = run(config, say=quiet)["curves"]
+    assert free["gold_peak"] > free["gold_start"] + 0.1
+    assert free["gold_end"] < free["gold_start"] - 0.1
+    assert free["proxy_end"] > 1.0
+    assert free["kl_at_peak"] < 5 < free["kl_end"]
+    assert held["gold_end"] > held["gold_start"] + 0.05
+    assert held["kl_end"] < 2
+    points = [json.loads(line) for line in (tmp_path / "points.jsonl").read_text().splitlines()]
+    proxies = {
+        name: [p["proxy"] for p in points if (p["policy"], p.get("coef")) == name]
+        for name in (("best_of_n", None), ("rl", 0.0))
+    }
+    assert proxies["best_of_n", None] == sorted(proxies["best_of_n", None])
+    assert proxies["rl", 0.0][-1] > proxies["rl", 0.0][1] > proxies["rl", 0.0][0]
+    assert best["gold_peak"] > best["gold_start"] + 0.2
+    assert best["kl_end"] == pytest.approx(math.log(256) - 255 / 256)
+
+
+def test_a_later_stage_that_cannot_work_stops_before_the_first_trains(tmp_path):
+    config = settings(tmp_path / "new", "--reward_model.model", "{path: ./no/such/model}")
+    with pytest.raises(UserError, match=r"proxy of 6 labels: .*no folder ./no/such/model"):
+        run(config, say=quiet)
+    assert not (tmp_path / "new").exists()

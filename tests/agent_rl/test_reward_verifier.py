@@ -11,6 +11,7 @@ import torch
 
 from agent_rl.cli import main
 from agent_rl.config import ModelConfig, TinyModel
+from agent_rl.errors import UserError
 from agent_rl.reward_models import from_policy, load_reward_model, save_reward_model
 from agent_rl.reward_models import verifier as module
 from rl_verifiers import VerifierError, make, score_many, score_one
@@ -56,7 +57,7 @@ def test_what_is_asked_at_the_same_time_is_read_at_once_and_repeats_bit_for_bit(
     )
 
     async def later(n):
-        for _ in range(n):  # as episodes that end one token after another
+        for _ in range(5 * n):  # as episodes that end one token after another
             await asyncio.sleep(0)
         return (await verifier.ascore(TEXTS[n], ROWS[n])).value
 
@@ -68,7 +69,7 @@ def test_what_is_asked_at_the_same_time_is_read_at_once_and_repeats_bit_for_bit(
     assert first == second
 
 
-def test_a_full_batch_does_not_wait_and_equal_requests_are_read_once(path, monkeypatch):
+def test_batches_have_a_largest_size_and_equal_requests_are_read_once(path, monkeypatch):
     verifier = make("reward_model", path=path)
     batches = []
     score = verifier.scorer.model.score
@@ -151,15 +152,17 @@ def test_a_reward_that_is_no_number_is_our_failure_and_spares_the_others(path, m
     verifier = make("reward_model", path=path)
     score = verifier.scorer.model.score
 
-    def with_nan(given):
-        values = score(given)
-        values[[c[-1]["content"] == TEXTS[1] for c in given]] = math.nan
-        return values
+    def refuses(given):
+        if any(c[-1]["content"] == TEXTS[1] for c in given):
+            raise UserError("the score nan is no number")
+        return score(given)
 
-    monkeypatch.setattr(verifier.scorer.model, "score", with_nan)
+    monkeypatch.setattr(verifier.scorer.model, "score", refuses)
     found = score_many(verifier, TEXTS[:3], ROWS[:3])
     assert [s.status == "error" for s in found] == [False, True, False]
     assert "nan" in found[1].error
+    monkeypatch.setattr(verifier.scorer.model, "score", lambda given: [math.inf] * len(given))
+    assert all(s.is_error for s in score_many(verifier, TEXTS[:3], ROWS[:3]))
 
 
 def test_a_damaged_network_is_our_failure(tmp_path):

@@ -13,7 +13,7 @@ from agent_rl import checkpoint, models
 from agent_rl.config import Ingredient, ModelConfig, RunConfig, SoupConfig, TinyModel
 from agent_rl.errors import UserError
 from agent_rl.loading import load_recipe
-from agent_rl.reward_models.building import reward_model_from
+from agent_rl.reward_models.building import from_policy
 from agent_rl.reward_models.folder import load_reward_model, save_reward_model
 from agent_rl.runs import Console, RunFolder
 from agent_rl.stages import soup
@@ -81,7 +81,7 @@ def test_checkpoints_of_a_run_are_averaged(saved, tmp_path):
 def test_reward_models_are_averaged_and_lose_the_first_ones_figures(saved, tmp_path):
     paths = []
     for seed in (1, 2):
-        made = reward_model_from(ModelConfig(path=saved(f"base{seed}", seed)), seed)
+        made = from_policy(ModelConfig(path=saved(f"base{seed}", seed)), seed)
         made.standing = dataclasses.replace(made.standing, mean=3.0, std=2.0, accuracy=0.9)
         save_reward_model(made, tmp_path / f"rm{seed}")
         paths.append(str(tmp_path / f"rm{seed}"))
@@ -95,7 +95,7 @@ def test_reward_models_are_averaged_and_lose_the_first_ones_figures(saved, tmp_p
 def test_what_cannot_be_averaged_is_refused_in_one_line(saved, tmp_path):
     a = saved("a", 1)
     cases = [
-        (saved("wide", 1, hidden_size=32), "hidden_size is 32, but 16 in .*one architecture"),
+        (saved("wide", 1, hidden_size=32), "head_dim is 16, but 8 in .*one architecture"),
         (saved("words", 1, characters=TINY.characters[::-1]), "tokenizer has other tokens"),
         (str(tmp_path), "has no config.json, so it is no model folder"),
     ]

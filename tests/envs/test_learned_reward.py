@@ -128,7 +128,7 @@ def test_gold_is_never_paid_and_its_failure_changes_nothing():
 def test_a_part_that_fails_us_is_an_error_and_no_reward(option):
     _, score = judged(learned(**{option: [{"name": broken}]}))
     assert score.is_error
-    assert "it is gone" in score.error
+    assert score.error == "broken: it is gone"
 
 
 def test_an_error_is_judged_once_more():

@@ -21,6 +21,7 @@ from agent_rl.algorithms import (
     max_likelihood,
     overlong_penalty,
     returns_to_go,
+    scale_rewards,
     spread_over_tokens,
     turn_relative,
     whiten,
@@ -187,6 +188,21 @@ def test_whitening_without_scale_only_centres():
 @pytest.mark.parametrize("values", [[], [3.0]])
 def test_whitening_too_little_gives_zeros(values):
     assert whiten(f64(values)).tolist() == [0.0] * len(values)
+
+
+@given(values=st.lists(st.floats(-10, 10), min_size=2, max_size=30))
+def test_scaled_rewards_have_variance_one_and_keep_their_zero_and_their_signs(values):
+    got = scale_rewards(f64(values))
+    if max(values) - min(values) < 0.01:  # almost no spread: eps keeps it from being blown up
+        return
+    assert statistics.pvariance(got.tolist()) == pytest.approx(1, rel=1e-3)
+    factor = (statistics.pvariance(values) + 1e-8) ** 0.5
+    assert close(got, [value / factor for value in values])
+
+
+def test_rewards_without_spread_are_not_scaled():
+    assert scale_rewards(f64([0.3, 0.1 + 0.2])).tolist() == [0.3, 0.1 + 0.2]
+    assert scale_rewards(f64([])).tolist() == []
 
 
 def naive_returns(b, rewards, discounts, bootstrap):

@@ -130,6 +130,12 @@ def test_a_stopped_stage_goes_on_to_the_same_file(tmp_path, monkeypatch):
     assert [row["step"] for row in folder.read_metrics()] == [4, 8, 10]
 
 
+def test_chunks_change_nothing(tmp_path):
+    config = replace(SETTINGS, noise="flip", flip=0.5)
+    _, rows = made(config, tmp_path / "many")
+    assert made(replace(config, tasks_at_once=10), tmp_path / "one")[1] == rows
+
+
 def test_a_reward_model_labels_and_the_environments_reward_stands_beside(tmp_path):
     model = from_policy(ModelConfig(tiny=TINY), 3)
     save_reward_model(model, tmp_path / "rm")
@@ -149,6 +155,7 @@ def alphabetical(mode, against, fails=False):
     assert (mode, against) == ("pairwise", "reference")
 
     def verdict(completion, row):
+        assert row["id"] in row["prompt"][-1]["content"]  # the task's own columns
         other = row["reference"]
         if fails or completion[:1] in "aeiou":
             return Score.failed("no judge")

@@ -127,7 +127,7 @@ SPOILED = {
     "reward_model.json is damaged: std": lambda f: (f / "reward_model.json").write_text(
         '{"std": "wide"}'
     ),
-    "is not a JSON object|is no JSON": lambda f: (f / "reward_model.json").write_text("{"),
+    "reward_model.json is damaged: Expecting": lambda f: (f / "reward_model.json").write_text("{"),
     "members/1": lambda f: (f / "reward_model.json").write_text(
         '{"members": 2, "first_member": {}}'
     ),
@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_what_was_there(copied, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(model.network, "save_pretrained", full)
-    with pytest.raises(UserError, match="cannot write the model .*No space left"):
+    with pytest.raises(UserError, match=r"cannot write the model .*No space left"):
         save_reward_model(model, copied)
     assert load_reward_model(copied).mean == 1.5
     assert not list(copied.parent.glob(".*"))

@@ -196,3 +196,14 @@ def test_an_encoder_cannot_become_a_reward_model(tmp_path):
     path = policy_folder(tmp_path / "policy", "bert")
     with pytest.raises(UserError, match="BertForSequenceClassification has no head called `score`"):
         from_policy(ModelConfig(path=path), 0)
+
+
+def test_an_endless_answer_is_scored_by_its_end():
+    answer = "a" * 20 + "b" + "c" * 70 + "b" + "d"
+    for kind, targets in (("bradley_terry", 0), ("process", 2)):  # the first step is cut away
+        model = from_policy(ModelConfig(tiny=TINY), 0, Standing(kind=kind, step_separator="b"))
+        segment = model.segment(said("a", answer))
+        assert len(segment.ids) == model.max_tokens == 64
+        assert segment.ids[-1] == model.chat.end_id
+        assert len(segment.sampled) == targets
+        assert model.score([said("a", "a" * 200), said("a", answer)]).isfinite().all()

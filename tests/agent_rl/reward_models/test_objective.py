@@ -80,7 +80,8 @@ def test_every_item_comes_once_in_a_pass_and_members_see_another_order():
     passes = [[batch_order(7, seed, 3, step) for step in range(6)] for seed in (0, 1)]
     for batches in passes:
         assert [len(b) for b in batches] == [3, 3, 1, 3, 3, 1]
-        assert sorted(sum(batches[:3], [])) == sorted(sum(batches[3:], [])) == list(range(7))
+        for three in (batches[:3], batches[3:]):
+            assert sorted(i for batch in three for i in batch) == list(range(7))
         assert batches[:3] != batches[3:]
     assert passes[0] != passes[1]
 
