@@ -351,6 +351,21 @@ stages:
     on_truncation: score
     sampling: {max_tokens: 4}
     evaluation: {every: 1, tasks: 2, samples: 1}
+  clips:
+    stage: trajectory_preferences
+    model: {path: "@teach"}
+    envs: [{id: text/CartPole-v0, options: {unknown: random}}]
+    algorithm: {preset: ppo}
+    steps: 2
+    prompts_per_step: 8
+    group_size: 1
+    stream: 40
+    segment: 5
+    labels: 8
+    reward: {updates: 2}
+    on_truncation: score
+    sampling: {max_tokens: 1}
+    evaluation: {tasks: 0}
   pairs:
     stage: pairs
     model: {path: "@teach"}

@@ -104,7 +104,7 @@ def ipo(
     number for all pairs, so sums would ask more of short answers (trap 37): the authors' own
     results divide by the lengths.
     """
-    delta_b = chosen_ratio_b - rejected_ratio_b / n_rejected_b
+    delta_b = chosen_ratio_b / n_chosen_b - rejected_ratio_b / n_rejected_b
     return (delta_b - 1 / (2 * beta)) ** 2
 
 

@@ -43,6 +43,7 @@ def _computed(
 ) -> list[list[float]]:
     made: list[list[float]] = [[] for _ in examples]
     parts = list(chunks(examples, micro_tokens))
+    show.note(f"likelihoods of {len(examples)} examples under the reference, computed once")
     show.start(len(parts))
     for number, part in enumerate(parts, start=1):
         for name in ("segments", "others"):  # the very passes that the loss makes later

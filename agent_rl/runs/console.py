@@ -142,6 +142,11 @@ class Console:
         if self._live is None:
             self._print(f"held-out: {self._held_out}")
 
+    def note(self, line: str) -> None:
+        """Print one line, such as what the steps that follow are."""
+        self.stop()
+        self._print(line)
+
     def stop(self) -> None:
         """End the live display, leaving its last state as a line."""
         if self._live is None:

@@ -45,15 +45,14 @@ def check(config: OnlineDPOConfig, unborn: Collection[str] = ()) -> None:
         UserError: One line that names the setting.
     """
     check_model(config.model, unborn)
-    for n, env in enumerate(config.envs):
-        with located(f"envs[{n}]"):
-            if any(path in str(env.options) for path in unborn):
-                continue  # made of what an earlier stage leaves
+    for number, env in enumerate(config.envs):
+        with located(f"envs.{number} ({env.id})"):
             check_env(env)
             if seats_of(make(env.id, **env.options)) > 1:
                 raise UserError(
                     f"{env.id} has several seats; online_dpo compares answers to one prompt"
                 )
+    held_out(_as_rl(config))
 
 
 @dataclass(slots=True)

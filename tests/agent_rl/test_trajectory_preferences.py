@@ -321,19 +321,23 @@ def test_settings_that_cannot_work_are_refused_in_one_line(tmp_path, overrides, 
 
 @pytest.mark.slow
 def test_the_pole_is_balanced_from_comparisons(tmp_path):
-    recipe = load_recipe(
-        CONFIG,
-        [
-            f"--run.dir={tmp_path / 'run'}",
-            "--steps=14",
-            "--labels=300",
-            "--evaluation.every=0",
-            "--evaluation.tasks=10",
-            "--run.rollouts_every=0",
-        ],
-    )
-    summary = run_recipe(recipe)
+    """A smaller budget than the configuration's: any reply pushes, so only balance is learned."""
+    overrides = {
+        "run.dir": tmp_path / "run",
+        "envs": "[{id: text/CartPole-v0, options: {unknown: random}}]",
+        "steps": 12,
+        "prompts_per_step": 16,
+        "optimizer.lr": 3e-3,
+        "labels": 300,
+        "reward.updates": 50,
+        "evaluation.every": 0,
+        "evaluation.tasks": 10,
+        "run.rollouts_every": 0,
+        "run.checkpoint_every": 0,
+    }
+    summary = run_recipe(load_recipe(CONFIG, [f"--{k}={v}" for k, v in overrides.items()]))
     assert summary["labels"] == 300
-    assert summary["sampled_return_before"] < 5
-    assert summary["return_after"] > 60
+    assert summary["return_before"] < 40
+    assert summary["return_after"] > 100
+    assert summary["sampled_return_after"] > 45
     assert summary["reward_accuracy"] > 0.8

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rl_envs
+import rl_verifiers
 from rl_envs import DataError
 from rl_envs.text.arithmetic import DIFFICULTY
 
@@ -54,13 +55,29 @@ def test_worked_answer_as_text():
     assert make().demonstration(task, "worked", RNG) == r"3+5=8,8+2=10,10+6=16 \boxed{16}"
 
 
+@pytest.mark.parametrize(
+    ("problem", "answer", "style", "text"),
+    [
+        ("3+5+2", "10", "english", r"first 3+5=8, then 8+2=10, so the sum is \boxed{10}"),
+        ("3+5+2", "10", "german", r"zuerst 3+5=8, dann 8+2=10, also ist die summe \boxed{10}"),
+        ("9-2*3", "3", "english", r"first 2*3=6, then 9-6=3, so the result is \boxed{3}"),
+        ("9-2*3", "3", "german", r"zuerst 2*3=6, dann 9-6=3, also ist das ergebnis \boxed{3}"),
+    ],
+)
+def test_answers_in_words_are_in_their_language(problem, answer, style, text):
+    task = rl_envs.Task(problem, "", answer)
+    assert make().demonstration(task, style, RNG) == text
+    is_english = rl_verifiers.make("language", language="en")(text, task.row()).passed
+    assert is_english == (style == "english")
+
+
 def test_products_are_worked_first():
     task = rl_envs.Task("9-2*3-4", "", "-1")
     assert make().demonstration(task, "worked", RNG) == r"2*3=6,9-6=3,3-4=-1 \boxed{-1}"
 
 
 def test_unknown_style_is_named():
-    with pytest.raises(DataError, match="no style 'poem'; it has worked, terse"):
+    with pytest.raises(DataError, match="no style 'poem'; it has worked, terse, english, german"):
         make().demonstration(make().tasks[0], "poem", RNG)
 
 

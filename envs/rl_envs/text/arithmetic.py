@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Arithmetic(TextEnv):
         options: Those of ``TextEnv``.
     """
 
-    styles = ("worked", "terse")
+    styles = ("worked", "terse", "english", "german")
     source = "all problems of a range, or generated"
 
     def __init__(
@@ -96,20 +96,15 @@ class Arithmetic(TextEnv):
 
     def load_tasks(self, split: str) -> TaskSource:
         """Every problem of the split where they can be listed; generated ones otherwise."""
+        asked = Asked(self.problems, self.question, self.examples, self.test_fraction)
         if self.problems.count <= ENUMERABLE:
-            return _enumerated(self.problems, self.question, split, self.test_fraction)
-        make = partial(_drawn, self.problems, self.question)
+            return _enumerated(asked, split)
         return GeneratedTasks(
-            make, seed=self.seed_of_tasks, split=split, test_fraction=self.test_fraction
+            partial(_drawn, asked),
+            seed=self.seed_of_tasks,
+            split=split,
+            test_fraction=self.test_fraction,
         )
-
-    def opening(self, task: Task) -> list[Message]:
-        """The solved examples, if any, and the question."""
-        turns: list[Message] = []
-        for example in self._examples(task):
-            turns.append(Message(role="user", content=str(example.prompt)))
-            turns.append(Message(role="assistant", content=f"\\boxed{{{example.answer}}}"))
-        return [*turns, Message(role="user", content=str(task.prompt))]
 
     def score(self, completion: str, row: Row) -> Score:
         """Right if the last box holds the value; the format is right without anything beside it."""
@@ -126,32 +121,39 @@ class Arithmetic(TextEnv):
         )
 
     def demonstration(self, task: Task, style: str, rng: np.random.Generator) -> str:
-        r"""``worked``: ``3+5=8,8+2=10 \boxed{10}``; ``terse``: ``\boxed{10}``."""
+        r"""``worked``: ``3+5=8,8+2=10 \boxed{10}``; ``terse``: ``\boxed{10}``.
+
+        ``english``: ``first 3+5=8, then 8+2=10, so the sum is \boxed{10}``; ``german``: ``zuerst
+        3+5=8, dann 8+2=10, also ist die summe \boxed{10}`` (where there are products or
+        differences, ``result`` and ``das ergebnis``).
+        """
         if style not in self.styles:
             raise DataError(f"Arithmetic has no style {style!r}; it has {', '.join(self.styles)}")
         boxed = f"\\boxed{{{task.answer}}}"
         if style == "terse":
             return boxed
         steps = _work(*_parse(task.id))
-        return f"{','.join(steps)} {boxed}"
+        if style == "worked":
+            return f"{','.join(steps)} {boxed}"
+        words = _WORDS[style]
+        name = words.sum if set(_parse(task.id)[1]) == {"+"} else words.result
+        return f"{words.first} {f', {words.then} '.join(steps)}, {words.so} {name} {boxed}"
 
-    def _examples(self, task: Task) -> list[Task]:
-        """Fixed problems of the train split, never the one that is asked."""
-        if not self.examples:
-            return []
-        found: dict[str, Task] = {}
-        width = self.problems.high - self.problems.low + 1
-        for start in range(2, 2 + width * width):
-            stride = 1 + start // width
-            steps = range(start, start + stride * self.problems.terms, stride)
-            operands = [self.problems.low + step % width for step in steps]
-            operator = self.problems.operators[start % len(self.problems.operators)]
-            example = _task(operands, operator * (self.problems.terms - 1), self.question)
-            if example.id != task.id and bucket(example.id, self.test_fraction) == "train":
-                found[example.id] = example
-            if len(found) == self.examples:
-                return list(found.values())
-        raise DataError(f"examples is {self.examples}; this range gives only {len(found)}")
+
+class _Words(NamedTuple):
+    """What stands between the steps of a demonstration in words."""
+
+    first: str
+    then: str
+    so: str
+    sum: str
+    result: str
+
+
+_WORDS = {
+    "english": _Words("first", "then", "so", "the sum is", "the result is"),
+    "german": _Words("zuerst", "dann", "also ist", "die summe", "das ergebnis"),
+}
 
 
 @dataclass(frozen=True)
@@ -192,16 +194,52 @@ def last_boxed_integer(text: str) -> str | None:
     return found.group(1).replace(",", "") if found else None
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How problems are asked: the question's form, and solved problems as chat turns before it."""
+
+    problems: Problems
+    question: str
+    examples: int
+    test_fraction: float
+
+    def task(self, operands: Sequence[int], operators: Sequence[str]) -> Task:
+        """The task of a problem; its prompt is a text, or messages where there are examples."""
+        task = _task(operands, operators, self.question)
+        if not self.examples:
+            return task
+        turns: list[Message] = []
+        for example in self._solved(task):
+            turns.append(Message(role="user", content=str(example.prompt)))
+            turns.append(Message(role="assistant", content=f"\\boxed{{{example.answer}}}"))
+        return replace(task, prompt=(*turns, Message(role="user", content=str(task.prompt))))
+
+    def _solved(self, task: Task) -> list[Task]:
+        """Fixed problems of the train split, never the one that is asked."""
+        problems, found = self.problems, dict[str, Task]()
+        width = problems.high - problems.low + 1
+        for start in range(2, 2 + width * width):
+            stride = 1 + start // width
+            steps = range(start, start + stride * problems.terms, stride)
+            operands = [problems.low + step % width for step in steps]
+            operator = problems.operators[start % len(problems.operators)]
+            example = _task(operands, operator * (problems.terms - 1), self.question)
+            if example.id != task.id and bucket(example.id, self.test_fraction) == "train":
+                found[example.id] = example
+            if len(found) == self.examples:
+                return list(found.values())
+        raise DataError(f"examples is {self.examples}; this range gives only {len(found)}")
+
+
 @lru_cache(maxsize=32)
-def _enumerated(
-    problems: Problems, question: str, split: str, test_fraction: float
-) -> EnumeratedTasks:
-    make = partial(_numbered, problems, question)
-    return EnumeratedTasks(make, problems.count, split=split, test_fraction=test_fraction)
+def _enumerated(asked: Asked, split: str) -> EnumeratedTasks:
+    make, count = partial(_numbered, asked), asked.problems.count
+    return EnumeratedTasks(make, count, split=split, test_fraction=asked.test_fraction)
 
 
-def _numbered(problems: Problems, question: str, index: int) -> Task:
+def _numbered(asked: Asked, index: int) -> Task:
     """Problem ``index``, its digits in mixed base: operands first, then operators."""
+    problems = asked.problems
     width = problems.high - problems.low + 1
     operands, operators = [], []
     for _ in range(problems.terms):
@@ -210,13 +248,14 @@ def _numbered(problems: Problems, question: str, index: int) -> Task:
     for _ in range(problems.terms - 1):
         index, digit = divmod(index, len(problems.operators))
         operators.append(problems.operators[digit])
-    return _task(operands, operators, question)
+    return asked.task(operands, operators)
 
 
-def _drawn(problems: Problems, question: str, rng: np.random.Generator) -> Task:
+def _drawn(asked: Asked, rng: np.random.Generator) -> Task:
+    problems = asked.problems
     operands = rng.integers(problems.low, problems.high + 1, size=problems.terms).tolist()
     places = rng.integers(len(problems.operators), size=problems.terms - 1)
-    return _task(operands, [problems.operators[place] for place in places], question)
+    return asked.task(operands, [problems.operators[place] for place in places])
 
 
 def _task(operands: Sequence[int], operators: Sequence[str], question: str) -> Task:
