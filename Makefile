@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart smollm sandbox-image test lint clean
+.PHONY: help setup quickstart smollm rlhf sandbox-image test lint clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ models/smollm2-135m-instruct/config.json: | setup
 
 smollm: models/smollm2-135m-instruct/config.json ## GRPO on a real pretrained model (about ten minutes)
 	$(BIN)/agent-rl train configs/smollm.yaml --overwrite $(ARGS)
+
+rlhf: setup ## InstructGPT's three steps on a task whose true reward is known (about a minute)
+	$(BIN)/agent-rl train configs/recipes/instructgpt.yaml --overwrite $(ARGS)
 
 sandbox-image: ## The docker sandbox's image (WITHOUT_REGISTRY=1: from Debian's packages, as root)
 	$(if $(WITHOUT_REGISTRY),sandboxes/images/build_without_registry.sh,docker build --tag agent-rl-sandbox:1 sandboxes/images)

@@ -153,11 +153,22 @@ def load_critic(config: RLConfig, chat: Chat) -> RewardModelCritic:
     _refuse_probabilities(path, model.standing.kind)
     refuse_other_ids(path, model.chat, chat)
     paid = next((p for env in config.envs for p in _payments(env.options, path)), {})
-    shift, scale = model.standing.mean, 1.0 / model.standing.std
-    if paid.get("normalize", "none" if paid else "standard") == "none":
-        shift, scale = 0.0, 1.0
+    shift, scale = _member_scale(model)
+    if paid.get("normalize", "none" if paid else "standard") != "none":
+        shift, scale = shift + model.mean / scale, scale / model.std
     weight = paid.get("weight", 1.0)
     return RewardModelCritic(model, shift, scale * float(weight))
+
+
+def _member_scale(model: RewardModel) -> tuple[float, float]:
+    """Shift and scale that put an ensemble's first member on the scale of the whole.
+
+    See ``reward_models.model.combined``; a model alone is on its own scale.
+    """
+    if model.ensemble is None:
+        return 0.0, 1.0
+    stds = [m.standing.std for m in (model, *model.members)]
+    return model.standing.mean, sum(stds) / len(stds) / model.standing.std
 
 
 def _payments(options: Any, path: str) -> Iterator[Mapping[str, Any]]:

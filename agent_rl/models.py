@@ -118,7 +118,7 @@ def _loaded(kind: Any, path: str, **options: Any) -> Any:
         raise UserError(f"model.path: {path} holds an adapter; give the merged model")
     if folder.exists() and not (folder / "config.json").exists():
         raise UserError(f"model.path: {path} has no config.json, so it is no model folder")
-    offline = folder.exists() or not _hub_has_an_address()
+    offline = folder.exists() or not hub_has_an_address()
     try:
         return kind.from_pretrained(path, local_files_only=offline, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -128,7 +128,7 @@ def _loaded(kind: Any, path: str, **options: Any) -> Any:
 
 
 @cache
-def _hub_has_an_address() -> bool:
+def hub_has_an_address() -> bool:
     """Whether it is worth asking: without a network it would be asked again for a minute."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
         return True

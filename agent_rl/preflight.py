@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from importlib import import_module
 
 from agent_rl import models
@@ -13,11 +12,10 @@ from agent_rl.errors import UserError
 from agent_rl.runs.trackers import check_trackers
 from agent_rl.self_play import refuse_group_verifier
 from rl_envs import DataError, TextEnv, make
+from rl_envs.text.prompted import AWAITED
 from rl_verifiers import VerifierError, score_sync
 
 MOST_TASKS = 100_000  # looked at for a missing answer
-
-_unborn: ContextVar[Collection[str]] = ContextVar("unborn", default=())
 
 
 class Unborn(tuple[str, ...]):
@@ -43,20 +41,12 @@ def check_stage(config: StageConfig, prefix: str = "", unborn: Collection[str] =
         UserError: One line that names the setting.
     """
     check_trackers(config.run.trackers)
-    waiting = _unborn.set(unborn)
+    waiting = AWAITED.set(unborn)
     try:
         with located(prefix):
             import_module(f"agent_rl.stages.{stage_kind(config)}").check(config, unborn)
     finally:
-        _unborn.reset(waiting)
-
-
-def is_unborn(path: str) -> bool:
-    """Whether an earlier stage of the recipe that is being checked will make what is there.
-
-    For what is asked deep inside, such as the reward model of an environment.
-    """
-    return path in _unborn.get()
+        AWAITED.reset(waiting)
 
 
 def check_model(config: ModelConfig, unborn: Collection[str]) -> None:

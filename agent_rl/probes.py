@@ -133,7 +133,7 @@ def probes_of(config: ProbesConfig) -> Probes | None:
     return Probes(harmless, claims) if harmless or claims else None
 
 
-def refuse_unknown_characters(probes: Probes, chat: Chat) -> None:
+def refuse_unreadable(probes: Probes, chat: Chat) -> None:
     """Stop where a model of few characters could not read the probes.
 
     Raises:

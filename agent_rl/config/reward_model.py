@@ -11,16 +11,23 @@ from agent_rl.config.shared import ModelConfig, OptimizerConfig, RunConfig
 
 @dataclass(frozen=True)
 class JudgedData:
-    """A file of judgements.
+    """One file of judgements, or several.
 
     Args:
         path: A file, folder or hub id, or ``@name`` of a stage. For ``bradley_terry`` and
             ``ranking``: pairs (docs/preferences.md). For ``outcome``: ``prompt``, ``completion``
             and ``label`` (true, false, or a share from 0 to 1). For ``process``: ``prompt``,
             ``completions`` (the steps) and ``labels``, as TRL's stepwise type.
+        paths: Several of them in place of ``path``, such as the pairs of every round so far.
     """
 
-    path: str
+    path: str | None = None
+    paths: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.paths if self.path is None else (self.path,)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,8 @@ class RewardModelConfig:
     def problems(self) -> Iterator[tuple[str, str]]:
         """Settings that cannot work together."""
         yield from self.model.problems()
+        if (self.data.path is None) == (not self.data.paths):
+            yield "data", "needs either path or paths"
         compares = self.kind in ("bradley_terry", "ranking")
         if (self.margin or self.centering) and not compares:
             yield "margin" if self.margin else "centering", f"does not fit kind {self.kind}"

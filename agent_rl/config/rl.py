@@ -13,6 +13,7 @@ from agent_rl.config.shared import (
     EvaluationConfig,
     ModelConfig,
     OptimizerConfig,
+    ProbesConfig,
     RunConfig,
     SamplingConfig,
 )
@@ -45,6 +46,7 @@ class RLConfig:
         sampling: How rollouts are drawn.
         optimizer: How weights move.
         evaluation: Held-out evaluation.
+        probes: Questions outside the tasks, asked at every evaluation.
         run: Folder, seed, threads, checkpoints.
         steps: Batches of rollouts.
         prompts_per_step: Tasks per batch.
@@ -83,6 +85,7 @@ class RLConfig:
     sampling: SamplingConfig = SamplingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    probes: ProbesConfig = ProbesConfig()
     run: RunConfig = RunConfig()
     steps: int = 100
     prompts_per_step: int = 8
@@ -108,6 +111,8 @@ class RLConfig:
         yield from self.model.problems()
         if not self.envs:
             yield "envs", "is empty; name at least one environment"
+        if self.evaluation.tasks == 0 and (self.probes.refusals or self.probes.agreement):
+            yield "probes", "are asked at evaluations, of which there are none (evaluation.tasks=0)"
         compares = self.algorithm.advantage in ("group", "leave_one_out", "max_likelihood", "turn")
         if compares and self.group_size < 2:
             yield "group_size", "must be at least 2: the advantage compares a group"

@@ -133,7 +133,7 @@ def read_pairs(path: str, *, most_unusable: float = MOST_UNUSABLE) -> PairFile:
 
 
 def load_pairs(
-    path: str,
+    path: str | Sequence[str],
     *,
     n_held_out: int = 0,
     split: str = "train",
@@ -141,13 +141,13 @@ def load_pairs(
     most_unusable: float = MOST_UNUSABLE,
     tell: Callable[[str], None] | None = None,
 ) -> list[Pair]:
-    """The pairs of a file that belong to a split; see ``read_pairs`` for what is read.
+    """The pairs of some files that belong to a split; see ``read_pairs`` for what is read.
 
     About ``n_held_out`` pairs and at most a quarter are ``test``, decided by the hash of the prompt
     alone: no prompt is in both, and order changes nothing.
 
     Args:
-        path: The file.
+        path: The file, or several, which are split as one.
         n_held_out: About how many pairs are held out; 0 for none.
         split: ``test`` for those held out, ``train`` for the others.
         ties: Give ties too.
@@ -159,17 +159,21 @@ def load_pairs(
         UserError: As ``read_pairs``, or nothing is left to train on.
         DataError: A file that cannot be read.
     """
-    file = read_pairs(path, most_unusable=most_unusable)
-    if split == "train" and file.note():
-        (tell or _to_stderr)(file.note())
-    pairs = [pair for pair in file.pairs if ties or not pair.tie]
+    paths = [path] if isinstance(path, str) else list(path)
+    files = [read_pairs(each, most_unusable=most_unusable) for each in paths]
+    if split == "train":
+        for note in filter(None, (file.note() for file in files)):
+            (tell or _to_stderr)(note)
+    found = [pair for file in files for pair in file.pairs]
+    pairs = [pair for pair in found if ties or not pair.tie]
+    named = ", ".join(paths)
     if not pairs:
-        raise UserError(f"{path}: all {len(file.pairs)} pairs are ties and nothing is preferred")
+        raise UserError(f"{named}: all {len(found)} pairs are ties and nothing is preferred")
     share = min(MOST_HELD_OUT, n_held_out / len(pairs))
     splits = [bucket(content_id(list(pair.prompt)), share) for pair in pairs]
     if "train" not in splits:
         raise UserError(
-            f"{path}: all {len(pairs)} pairs are held out and none is left to train on; "
+            f"{named}: all {len(pairs)} pairs are held out and none is left to train on; "
             "add pairs with other prompts, or hold out none"
         )
     return [pair for pair, its in zip(pairs, splits, strict=True) if its == split]

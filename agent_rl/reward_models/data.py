@@ -62,10 +62,10 @@ class Example:
 def load_items(
     config: RewardModelConfig, split: str, tell: Callable[[str], None] | None = None
 ) -> list[Item]:
-    """The items of a file that belong to a split, decided by the hash of the prompt alone.
+    """The items of all files that belong to a split, decided by the hash of the prompt alone.
 
     Args:
-        config: Names the file, the kind, and how many are held out.
+        config: Names the files, the kind, and how many are held out.
         split: ``train`` or ``test``.
         tell: Gets a line about rows that were left out.
 
@@ -73,25 +73,26 @@ def load_items(
         UserError: A row of another form, or nothing to train on.
         DataError: A file that cannot be read.
     """
-    path, n_held_out = config.data.path, config.held_out
+    paths, n_held_out = config.data.files, config.held_out
     if config.kind in ("bradley_terry", "ranking"):
-        pairs = load_pairs(path, n_held_out=n_held_out, split=split, tell=tell)
+        pairs = load_pairs(paths, n_held_out=n_held_out, split=split, tell=tell)
         if config.kind == "ranking":
             return [_of_group(group) for group in grouped(pairs)]
         return [_of_group([pair]) for pair in pairs]
     read = _steps_row if config.kind == "process" else _outcome_row
     items = []
-    for number, row in enumerate(load_rows(path), start=1):
-        where = f"{path}, row {number}"
-        items.append(read(row, where))
-        if config.kind == "process":
-            _refuse_separator(items[-1].answers, config.step_separator, where)
+    for path in paths:
+        for number, row in enumerate(load_rows(path), start=1):
+            where = f"{path}, row {number}"
+            items.append(read(row, where))
+            if config.kind == "process":
+                _refuse_separator(items[-1].answers, config.step_separator, where)
     share = min(MOST_HELD_OUT, n_held_out / max(1, len(items)))
     splits = [bucket(content_id(list(item.prompt)), share) for item in items]
     if "train" not in splits:
         raise UserError(
-            f"{path}: all {len(items)} rows are held out and none is left to train on; add rows "
-            "with other prompts, or set held_out to 0"
+            f"{', '.join(paths)}: all {len(items)} rows are held out and none is left to train "
+            "on; add rows with other prompts, or set held_out to 0"
         )
     return [item for item, its in zip(items, splits, strict=True) if its == split]
 

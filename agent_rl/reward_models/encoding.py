@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent_rl.chat import Chat
+from agent_rl.chat_template import mended
 from agent_rl.errors import UserError
 from agent_rl.trajectory import Segment
 from rl_envs.types import Message
@@ -36,9 +37,22 @@ def answer_segments(
 
     The prompt is cut to what leaves room for the longest answer, so that all see the same one.
     """
-    said = [chat.completion_ids(answer)[-max_tokens:] for answer in answers]
+    said = [[*answer_ids(chat, answer), chat.end_id][-max_tokens:] for answer in answers]
     before = fitted_prompt(chat, prompt, max_tokens - max(map(len, said)))
     return [Segment((*before, *ids), (), len(before)) for ids in said]
+
+
+def answer_ids(chat: Chat, text: str) -> list[int]:
+    """Ids of an answer, in which the name of a special token is plain text.
+
+    A policy can spell ``<|im_end|>`` with ordinary tokens. Read as the token itself it would end
+    the turn, and the answer could go on with praise in the user's name.
+    """
+    known = chat.tokenizer.added_tokens_decoder.values()
+    if not any(token.special and token.content in text for token in known):
+        return chat.encode(text)
+    ids = chat.tokenizer.encode(mended(text), add_special_tokens=False, split_special_tokens=True)
+    return list(ids)
 
 
 def steps_segment(
@@ -54,7 +68,8 @@ def steps_segment(
     ends = []
     for number, step in enumerate(steps, start=1):
         last = number == len(steps)
-        said += chat.completion_ids(step) if last else chat.encode(step + separator)
+        said += answer_ids(chat, step if last else step + separator)
+        said += [chat.end_id] if last else []
         ends.append(len(said))
     cut = max(0, len(said) - max_tokens + 1)
     before = fitted_prompt(chat, prompt, max_tokens - 1 - len(said[cut:]))

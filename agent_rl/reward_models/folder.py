@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
+from agent_rl import models
 from agent_rl.chat import Chat, NoChatTemplate
 from agent_rl.errors import UserError
 from agent_rl.reward_models.model import RewardModel, Standing
@@ -123,6 +125,12 @@ def read_record(path: str) -> tuple[Standing, Standing | None]:
         ]
     except (OSError, UnicodeDecodeError, AttributeError, SettingError) as error:
         raise UserError(f"{file} is damaged: {error}; train the reward model again") from error
+    for standing in read:
+        if not (math.isfinite(standing.mean) and 0 < standing.std < math.inf):
+            raise UserError(
+                f"{file} is damaged: mean {standing.mean:g}, std {standing.std:g} (which must be "
+                "above 0); train the reward model again"
+            )
     return (read[0], None) if first is None else (read[1], read[0])
 
 
@@ -215,8 +223,9 @@ def _pretrained(kind: Any, path: str, **options: Any) -> Any:
     local = Path(path).exists()
     if not local and (path.startswith((".", "/", "~")) or len(Path(path).parts) > 2):
         raise UserError(f"there is no reward model folder {path}")
+    offline = local or not models.hub_has_an_address()
     try:
-        return kind.from_pretrained(path, local_files_only=local, **options)
+        return kind.from_pretrained(path, local_files_only=offline, **options)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         start = "" if local else "there is no such folder here, and as a hub id: "
         first = str(error).strip().splitlines()[0]

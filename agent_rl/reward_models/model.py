@@ -224,27 +224,6 @@ class RewardModel:
         """Whether scores lie in 0..1."""
         return self.standing.kind in ("outcome", "process")
 
-    def refuse_other_tokenizer(self, chat: Chat, place: str) -> None:
-        """Refuse to read another model's ids, as a value model initialised from this one would.
-
-        Args:
-            chat: The other model's.
-            place: The setting that names this model, for the message.
-
-        Raises:
-            UserError: When the vocabularies or the chat templates differ.
-        """
-        if self.chat.tokenizer.get_vocab() != chat.tokenizer.get_vocab():
-            raise UserError(
-                f"{place}: {self.name} has another tokenizer than the policy, so it cannot read "
-                "the policy's tokens; train it from the policy's own base model"
-            )
-        if str(self.chat.tokenizer.chat_template) != str(chat.tokenizer.chat_template):
-            raise UserError(
-                f"{place}: {self.name} has another chat template than the policy; train it from "
-                "the policy's own base model, or give both the same template"
-            )
-
     def _own_scores(self, conversations: Sequence[Sequence[Message]], micro_tokens: int) -> Tensor:
         if self.standing.kind == "process":
             steps = self.step_scores(conversations, micro_tokens=micro_tokens)

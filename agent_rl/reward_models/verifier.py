@@ -64,7 +64,9 @@ class Scorer:
     def _rewards(self, conversations: list[Sequence[Message]]) -> list[float | str]:
         try:
             return [float(value) for value in self.model.score(conversations)]
-        except Exception as error:  # a damaged network, memory, a template that refuses a role
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a damaged network, memory, a panic of tokenizers
             if len(conversations) == 1:
                 return [f"{type(error).__name__}: {error!s:.300}"]
             return [self._rewards([each])[0] for each in conversations]
@@ -92,6 +94,7 @@ class _Queue:
         return await future
 
     async def _drive(self) -> None:
+        batch: list[tuple[Sequence[Message], asyncio.Future[float | str]]] = []
         try:
             while self._waiting:
                 await self._settle()
@@ -105,8 +108,8 @@ class _Queue:
                     future.set_result(reward)
         finally:
             self._driver = None
-            for _, future in self._waiting:  # only where the loop is being closed
-                future.cancel()
+            for _, future in (*batch, *self._waiting):  # only where the loop is being closed
+                future.cancel()  # does nothing to one that is done
             self._waiting.clear()
 
     async def _settle(self) -> None:
@@ -169,9 +172,9 @@ class RewardModelVerifier:
         if self.path is None:
             getattr(self.remote, "prepare", lambda: None)()
             return
-        from agent_rl.preflight import is_unborn  # noqa: PLC0415 - torch comes with it
+        from rl_envs.text.prompted import AWAITED  # noqa: PLC0415
 
-        if not is_unborn(self.path):
+        if self.path not in AWAITED.get():
             self._checked(self.scorer.model)
 
     async def ascore(self, completion: str, row: Row) -> Score:
@@ -195,10 +198,10 @@ class RewardModelVerifier:
             value = (raw - mean) / std
         elif self.normalize == "sigmoid":
             value = sigmoid(raw)
+        if not (math.isfinite(raw) and math.isfinite(value)):
+            return Score.failed(f"reward model: the reward is {value} (raw {raw}), no finite number")
         if self.clip is not None:
             value = max(-self.clip, min(self.clip, value))
-        if not math.isfinite(value):
-            return Score.failed(f"reward model: the reward is {value}, which is no number")
         passed = value >= self._pass_mark()
         reason = f"reward {value:.3f}"
         return Score(value, passed, "correct" if passed else "wrong", reason, {"raw": raw})
@@ -238,12 +241,10 @@ class RewardModelVerifier:
             )
         if self.normalize != "standard":
             return
-        mean, std = model.mean, model.std
-        if (mean, std) == (0.0, 1.0) or not (std > 0 and math.isfinite(mean) and std < math.inf):
+        if (model.mean, model.std) == (0.0, 1.0):
             raise VerifierError(
                 f"reward_model: normalize is standard, but {self.path} does not say the mean and "
-                f"deviation of its rewards (mean {mean:g}, std {std:g}); train it with held-out "
-                "pairs, or set normalize to none"
+                "deviation of its rewards; train it with held-out pairs, or set normalize to none"
             )
 
 

@@ -194,6 +194,11 @@ class Console:
             table.add_row(*(self._text(_cell(row.get(name))) for name in rows[0]))
         self.terminal.print(table)
 
+    def notes(self, lines: Sequence[str]) -> None:
+        """Print what a person should know, one line each."""
+        for line in lines:
+            self._print(f"note: {line}", style="yellow")
+
     def finish(self, summary: Mapping[str, Any], report: Path | str) -> None:
         """Print the figures before and after, the time it took, and where the report is.
 

@@ -8,6 +8,9 @@ has logged, so a resumed run computes the same.
 
 from __future__ import annotations
 
+import itertools
+import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +22,9 @@ GROWTH = 2.0  # KL's slope against that of the window before; lengths against th
 COLLAPSE = 0.05  # entropy against the start
 RISE = 0.1  # of a share (refusals, agreement) above its start
 LOST = 0.25  # of what a held-out measure had gained, or of its size
-HELD_OUT = ("reward/part/gold", "eval/greedy", "eval/return")  # the first that was measured
+RISEN = 0.1  # of the reward's deviation at the start: what counts as a rise
+SURE = 3.0  # standard errors by which a change must stand out of the noise
+HELD_OUT = ("reward/part/gold/value", "eval/greedy", "eval/return")  # the first that was measured
 
 
 def early_warnings(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -58,7 +63,7 @@ def flags(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _flags(series: Mapping[str, Points]) -> Iterator[str]:
     yield from _kl_flag(series)
     entropy = _ends(series.get("policy/entropy", []))
-    if entropy is not None and entropy[1] < COLLAPSE * entropy[0]:
+    if entropy is not None and entropy[0] > 0 and entropy[1] < COLLAPSE * entropy[0]:
         yield (
             f"entropy fell to {entropy[1] / entropy[0]:.0%} of its start ({entropy[1]:.3f} nats "
             "per token): the policy hardly explores; lower the learning rate or add KL"
@@ -79,8 +84,9 @@ def _kl_flag(series: Mapping[str, Points]) -> Iterator[str]:
     slopes = _slopes(points)
     if slopes is None or points[-1][1] < LEAST_KL:
         return
-    before, now = slopes
-    if now > GROWTH * max(before, 0.0) and now * _window(points) > 0.25 * points[-1][1]:
+    before, now, error = slopes
+    grown = now > GROWTH * max(before, 0.0) and now - before > SURE * error
+    if grown and now * _window(points) > 0.25 * points[-1][1]:
         yield (
             f"KL to the reference accelerates: {before:+.3f} and then {now:+.3f} nats per step, "
             f"{points[-1][1]:.1f} now; raise kl.coef or lower the learning rate"
@@ -88,8 +94,11 @@ def _kl_flag(series: Mapping[str, Points]) -> Iterator[str]:
 
 
 def _length_flag(series: Mapping[str, Points]) -> Iterator[str]:
-    lengths = _ends(series.get("length/mean", []))
+    points = series.get("length/mean", [])
+    lengths = _ends(points)
     if lengths is None or lengths[0] <= 0:
+        return
+    if abs(lengths[1] - lengths[0]) <= SURE * _error(points, _noise(points)):
         return
     ratio, held_out = lengths[1] / lengths[0], _held_out(series)
     gained = held_out is not None and held_out[1][-1][1] > held_out[1][0][1]
@@ -108,7 +117,8 @@ def _gap_flag(series: Mapping[str, Points]) -> Iterator[str]:
     first, last = points[0][1], points[-1][1]
     step, best = max(points, key=lambda point: point[1])
     lost = best - last > LOST * max(best - first, 0.2 * abs(best))
-    if lost and gap > 0:
+    sure = best - last > SURE * _error(series[name], _noise_of(series, name))
+    if lost and sure and gap > RISEN:
         yield (
             f"the reward rises while {name} falls: best {best:.3f} at step {step}, {last:.3f} now; "
             f"this is over-optimization: take the checkpoint near step {step}, or raise kl.coef"
@@ -158,18 +168,49 @@ def _ends(points: Points) -> tuple[float, float] | None:
     return _mean(values[:width]), _mean(values[-width:])
 
 
-def _slopes(points: Points) -> tuple[float, float] | None:
-    """Least-squares slopes over the last two windows, each at least four points."""
+def _noise_of(series: Mapping[str, Points], name: str) -> float:
+    """The standard error of one point of a held-out measure: its logged interval's, else seen."""
+    low, high = (dict(series.get(f"{name}_{end}", [])) for end in ("low", "high"))
+    widths = [high[step] - low[step] for step in high if step in low]
+    return _mean(widths) / (2 * 1.96) if widths else _noise(series[name])
+
+
+def _noise(points: Points) -> float:
+    """The deviation of single points around their trend, from how neighbours differ.
+
+    The median of the distances, so that a few jumps are no noise; 1.05 makes it the deviation of
+    normal noise.
+    """
+    gaps = [abs(b[1] - a[1]) for a, b in itertools.pairwise(points)]
+    return 1.05 * statistics.median(gaps) if gaps else 0.0
+
+
+def _error(points: Points, noise: float) -> float:
+    """The standard error of the difference of two windows' means."""
+    return noise * math.sqrt(2 / _window(points))
+
+
+def _slopes(points: Points) -> tuple[float, float, float] | None:
+    """Least-squares slopes over the last two windows, and the standard error of their difference.
+
+    Each window has at least four points.
+    """
     width = max(4, _window(points))
     if len(points) < max(FEWEST, 2 * width):
         return None
-    return _slope(points[-2 * width : -width]), _slope(points[-width:])
+    before, now = _slope(points[-2 * width : -width]), _slope(points[-width:])
+    return before[0], now[0], math.hypot(before[1], now[1])
 
 
-def _slope(points: Points) -> float:
+def _slope(points: Points) -> tuple[float, float]:
+    """The slope and its standard error."""
     x, y = _mean([s for s, _ in points]), _mean([v for _, v in points])
     spread = sum((s - x) ** 2 for s, _ in points)
-    return sum((s - x) * (v - y) for s, v in points) / spread if spread else 0.0
+    if not spread:
+        return 0.0, 0.0
+    slope = sum((s - x) * (v - y) for s, v in points) / spread
+    left = math.hypot(*(v - y - slope * (s - x) for s, v in points))
+    return slope, left / math.sqrt((len(points) - 2) * spread)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -152,7 +152,9 @@ def _stage(folder: RunFolder, whole: RunFolder, budget: Budget) -> StageRun:
         facts=_stage_facts(config, summary, series),
         changes=_changes(series),
         tables=tables_of(summary),
-        notes=[n for n in (trouble, config_trouble, summary_trouble) if n] + _alarms(rows) + flags(rows),
+        notes=[n for n in (trouble, config_trouble, summary_trouble) if n]
+        + _alarms(rows)
+        + flags(rows),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
         data={"charts": main, "others": others, "rollouts": embed(folder, budget)},
     )

@@ -25,6 +25,11 @@ from agent_rl.runs import Console, RunFolder
 from agent_rl.runs.statistics import wilson_interval
 
 ORDER_SEED = 71_003
+MEASURED = {
+    "loss": "loss/eval",
+    "accuracy": "pref/accuracy_eval",
+    "margin": "pref/margin_eval",
+}
 
 
 def check(config: DPOConfig, unborn: Collection[str] = ()) -> None:
@@ -209,7 +214,7 @@ def _finish(
     if data.held_out:
         metrics, said = measure(config, policy, data.held_out)
         folder.log(state.step, metrics, stage="dpo")
-        for short, name in (("loss", "loss/eval"), *((n, f"pref/{n}_eval") for n in NAMES)):
+        for short, name in MEASURED.items():
             summary[f"{short}_before"], summary[f"{short}_after"] = (
                 state.before[name],
                 metrics[name],
@@ -217,7 +222,8 @@ def _finish(
         if said.paired:
             n = len(data.held_out)
             low, high = wilson_interval(round(said.accuracy * n), n)
-            summary |= {"accuracy_low": low, "accuracy_high": high}
+            by_length = length_accuracy(data.train, data.held_out)
+            summary |= {"accuracy_low": low, "accuracy_high": high, "accuracy_by_length": by_length}
             show.table(
                 [
                     {
@@ -225,6 +231,7 @@ def _finish(
                         "accuracy before": f"{summary['accuracy_before']:.3f}",
                         "after": f"{summary['accuracy_after']:.3f}",
                         "95 % interval": f"{low:.3f} to {high:.3f}",
+                        "by length alone": f"{by_length:.3f}",
                     }
                 ],
                 "Implicit reward",
@@ -233,7 +240,21 @@ def _finish(
     return summary
 
 
-NAMES = ("accuracy", "margin")
+def length_accuracy(train: Sequence[Example], held_out: Sequence[Example]) -> float:
+    """Share of held-out pairs that "shorter wins" (or "longer", if so in training) tells apart.
+
+    Lengths are in tokens, and a tie counts half.
+    """
+    shares = []
+    for examples in (train, held_out):
+        gaps = [len(e.segments[0].ids) - len(e.segments[1].ids) for e in _pairs(examples)]
+        shorter = sum(gap < 0 for gap in gaps) + sum(gap == 0 for gap in gaps) / 2
+        shares.append(shorter / len(gaps) if gaps else float("nan"))
+    return shares[1] if not shares[0] < 0.5 else 1 - shares[1]
+
+
+def _pairs(examples: Sequence[Example]) -> list[Example]:
+    return [example for example in examples if len(example.segments) == 2]
 
 
 def _save(

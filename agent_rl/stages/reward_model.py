@@ -34,7 +34,7 @@ def check(config: RewardModelConfig, unborn: Collection[str] = ()) -> None:
         UserError: One line that names the setting.
     """
     check_model(config.model, unborn)
-    if config.data.path not in unborn:
+    if not any(path in unborn for path in config.data.files):
         with located("data"):
             load_items(config, "train", tell=_ignore)
 

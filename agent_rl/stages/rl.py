@@ -24,9 +24,11 @@ from agent_rl.experience import Credit, Experience, assign_credit, gather
 from agent_rl.measure import Learned, credit_metrics, rollout_metrics, rollout_rows
 from agent_rl.packing import pack
 from agent_rl.preflight import check_env, check_model, located
+from agent_rl.probes import probes_of
 from agent_rl.ptx import check_ptx
 from agent_rl.rollout import Assignment, Deadlines, play_groups, refuse_if_all_failed, seed_of
 from agent_rl.runs import Console, RunFolder
+from agent_rl.runs.early_warning import early_warnings, flags
 from agent_rl.stages.evaluate import HeldOut, held_out
 from agent_rl.stages.rl_state import (
     State,
@@ -57,6 +59,8 @@ def check(config: RLConfig, unborn: Collection[str] = ()) -> None:
     for number, env in enumerate(config.envs):
         with located(f"envs.{number} ({env.id})"):
             check_env(env)
+    with located("probes"):
+        probes_of(config.probes)
     held_out(config)
 
 
@@ -125,6 +129,7 @@ def finish(config: RLConfig, state: State, folder: RunFolder, show: Console) -> 
         if f"eval/{metric}" in after:
             summary[f"{name}_before"] = before.get(f"eval/{metric}")
             summary[f"{name}_after"] = after[f"eval/{metric}"]
+    show.notes(flags(folder.read_metrics()))
     if before:
         show.completions(state.before["examples"], state.after["examples"])
     folder.write_summary({**summary, "finished": True})
@@ -320,11 +325,14 @@ def learn(
 def evaluate(
     state: State, test: HeldOut, loop: asyncio.Runner, folder: RunFolder, show: Console
 ) -> dict[str, Any]:
-    """Held-out accuracy, logged and shown."""
+    """Held-out accuracy, probes and early warnings, logged and shown."""
     measured = loop.run(test.measure(state.engine, state.chat))
-    folder.log(state.step, measured.metrics, stage="eval")
-    show.evaluation(state.step, measured.metrics)
-    return {"metrics": measured.metrics, "examples": measured.examples}
+    metrics = measured.metrics | early_warnings(folder.read_metrics())
+    if state.probes:
+        metrics |= loop.run(state.probes.measure(state.engine, state.chat, state.policy))
+    folder.log(state.step, metrics, stage="eval")
+    show.evaluation(state.step, metrics)
+    return {"metrics": metrics, "examples": measured.examples}
 
 
 def is_due(step: int, every: int, last: int = -1) -> bool:

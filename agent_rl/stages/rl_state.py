@@ -19,6 +19,7 @@ from agent_rl.opponent import Opponent, refuse_without_seats
 from agent_rl.optim import make_optimizer
 from agent_rl.policy import Policy
 from agent_rl.preflight import located
+from agent_rl.probes import Probes, probes_of, refuse_unreadable
 from agent_rl.ptx import PTX
 from agent_rl.reference import Reference
 from agent_rl.runs import RunFolder
@@ -40,6 +41,7 @@ class State:
     opponent: Opponent | None = None
     critic_optimizer: torch.optim.Optimizer | None = None
     ptx: PTX | None = None
+    probes: Probes | None = None
     step: int = 0
     update: int = 0
     seconds: float = 0.0
@@ -84,7 +86,20 @@ def set_up(config: RLConfig) -> State:
         opponent=Opponent(model, chat, generation) if config.opponent_refresh else None,
         critic_optimizer=critic_optimizer,
         ptx=make_ptx(config, policy, chat),
+        probes=make_probes(config, chat),
     )
+
+
+def make_probes(config: RLConfig, chat: Chat) -> Probes | None:
+    """The questions asked at every evaluation.
+
+    Raises:
+        UserError: The model has too few characters to read them.
+    """
+    probes = probes_of(config.probes)
+    if probes is not None:
+        refuse_unreadable(probes, chat)
+    return probes
 
 
 def make_critic(config: RLConfig, model: Any, chat: Chat) -> Critic | None:

@@ -28,7 +28,13 @@ from agent_rl.errors import UserError
 from agent_rl.experience import gather
 from agent_rl.packing import pack
 from agent_rl.policy import Policy
-from agent_rl.reward_models import Standing, from_policy, load_reward_model, save_reward_model
+from agent_rl.reward_models import (
+    RewardModel,
+    Standing,
+    from_policy,
+    load_reward_model,
+    save_reward_model,
+)
 from agent_rl.runs import Console, RunFolder
 from agent_rl.stages import rl, rl_state
 from agent_rl.trajectory import Segment, Trajectory, Turn
@@ -148,6 +154,29 @@ def test_a_fresh_critic_gives_the_paid_reward_of_a_conversation_at_its_last_toke
         at = [sum(max(1, len(p.sampled)) for p in parts[: n + 1]) - 1 for n in (1, 3, 5)]
         torch.testing.assert_close(values[at], paid, atol=1e-4, rtol=0)
     assert paid.std() > 0.05
+
+
+@pytest.mark.parametrize("normalize", ["none", "standard"])
+def test_the_critic_of_an_ensemble_is_on_its_scale(normalize, folder, tmp_path):
+    """Its members' scores are centred before they are combined; here both members are equal."""
+    first, second = load_reward_model(folder()), load_reward_model(folder())
+    whole = Standing(mean=3.0, std=4.0, members=2, combine="min")
+    model = RewardModel(
+        first.network, first.chat, first.standing, members=[second], ensemble=whole
+    )
+    path = tmp_path / "ensemble"
+    save_reward_model(model, path)
+    entries = [{"path": str(path), "normalize": normalize}]
+    options = {"prompts": {"env": "text/Letters-v0"}, "reward_models": entries}
+    settings = config(tmp_path, value_path=str(path))
+    envs = (EnvConfig("text/LearnedReward-v0", options=options),)
+    critic = load_critic(dataclasses.replace(settings, envs=envs), policy_of()[1])
+    with make("text/LearnedReward-v0", **options) as env:
+        paid = [s.value for s in score_many(env.judging, ["abc"], [{"prompt": TALKS[0][:1]}])]
+    chat = policy_of()[1]
+    ids = (*chat.prompt_ids(TALKS[0][:1]), *chat.completion_ids("abc"))
+    values = critic.values(pack([Segment(ids, (), len(ids))], micro_tokens=100)[0])
+    assert values.tolist() == pytest.approx(paid, abs=1e-5)
 
 
 def test_the_value_of_a_token_is_that_of_the_text_before_it(folder, tmp_path):

@@ -172,6 +172,7 @@ def test_every_loss_learns_to_tell_held_out_pairs_apart(kind, file, tmp_path):
     assert summary["margin_after"] > summary["margin_before"]
     assert summary["accuracy_low"] <= summary["accuracy_after"] <= summary["accuracy_high"]
     assert summary["steps"] == 3 * math.ceil(summary["train_examples"] / 8)
+    assert summary["accuracy_by_length"] == 1.0  # the chosen one is always shorter
     assert (folder.path / references.FILE).exists() == config.loss.needs_reference
 
 

@@ -17,7 +17,7 @@ from agent_rl.probes import (
     agreement,
     is_refusal,
     probes_of,
-    refuse_unknown_characters,
+    refuse_unreadable,
 )
 
 
@@ -85,4 +85,4 @@ def test_files_and_built_in_ones(tmp_path):
 def test_a_model_of_few_characters_is_refused():
     _, chat = _tiny("abc ")
     with pytest.raises(UserError, match="probes"):
-        refuse_unknown_characters(Probes(HARMLESS), chat)
+        refuse_unreadable(Probes(HARMLESS), chat)

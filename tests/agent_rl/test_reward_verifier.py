@@ -4,6 +4,9 @@ import asyncio
 import json
 import math
 import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -242,3 +245,63 @@ def test_the_score_command_takes_it_by_name(path, tmp_path):
     scored = [json.loads(line)["score"] for line in out.read_text().splitlines()]
     expected = [s.value for s in score_many(make("reward_model", path=path), TEXTS, ROWS)]
     assert scored == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_panic_in_a_batch_fails_its_own_sample_and_nobody_waits_for_ever(path, monkeypatch):
+    verifier = make("reward_model", path=path)
+    score = verifier.scorer.model.score
+
+    class Panic(BaseException):
+        """As tokenizers raises."""
+
+    def panics(conversations):
+        if any("bad" in c[-1]["content"] for c in conversations):
+            raise Panic("index out of range")
+        return score(conversations)
+
+    monkeypatch.setattr(verifier.scorer.model, "score", panics)
+
+    async def ask():
+        asked = (verifier.ascore(text, ROWS[0]) for text in ("a", "bad", "b"))
+        return await asyncio.wait_for(asyncio.gather(*asked), 20)
+
+    assert [s.is_error for s in asyncio.run(ask())] == [False, True, False]
+
+
+def test_a_thousand_at_once_and_two_loops_and_cancelled_ones(path):
+    verifier = make("reward_model", path=path)
+
+    async def ask(n, cancelled):
+        asked = [asyncio.ensure_future(verifier.ascore(f"{i}", ROWS[i % 40])) for i in range(n)]
+        await asyncio.sleep(0)
+        for i in cancelled:
+            asked[i].cancel()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(asyncio.run, ask(1000, (3, 700)))
+        other = pool.submit(asyncio.run, ask(200, range(100, 200)))
+        first, second = one.result(60), other.result(60)
+    assert [i for i, s in enumerate(first) if isinstance(s, BaseException)] == [3, 700]
+    assert sum(isinstance(s, BaseException) for s in second) == 100
+    for i in (0, 50, 99):
+        assert first[i].value == pytest.approx(second[i].value, abs=1e-5)
+        assert first[i].value == pytest.approx(alone(path, f"{i}", ROWS[i % 40]), abs=1e-5)
+
+
+def test_a_raw_reward_that_is_no_number_is_an_error_clipped_or_not(path, monkeypatch):
+    verifier = make("reward_model", path=path, clip=1.0)
+    for raw in (math.nan, math.inf, -math.inf):
+        monkeypatch.setattr(verifier.scorer.model, "score", lambda given, raw=raw: [raw])
+        assert verifier("a", ROWS[0]).status == "error"
+
+
+def test_verifiers_are_listed_without_loading_torch():
+    code = (
+        "import sys\nfrom agent_rl.cli import main\n"
+        "try: main(['verifiers'])\n"
+        "finally: print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "reward_model" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"

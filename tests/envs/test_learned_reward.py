@@ -169,6 +169,7 @@ def test_llama2_in_the_environment():
         {"name": always(0.3), "as": "safety"},
     ]
     rows = [{**row, "unsafe": True} for row in ROWS]
+    told = [{**row, "unsafe": "False"} for row in ROWS]  # as a CSV file holds it
     plain = {"rule": "llama2", "mean": 1.0, "std": 2.0}
     reward, score = judged(learned(reward_models=models, combine=plain))
     assert reward == pytest.approx((math.log(9) - 1) / 2)
@@ -176,6 +177,8 @@ def test_llama2_in_the_environment():
     reward, score = judged(learned(prompts=rows, reward_models=models, combine="llama2"))
     assert reward == pytest.approx(math.log(3 / 7))
     assert score.parts["models/by_safety"] == 1.0
+    _, score = judged(learned(prompts=told, reward_models=models, combine="llama2"))
+    assert score.parts["models/by_safety"] == 0.0
     models[0]["name"] = always(1.5)
     with pytest.raises(VerifierError, match="set its normalize to sigmoid"):
         judged(learned(reward_models=models, combine="llama2"))

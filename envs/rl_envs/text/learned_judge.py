@@ -58,10 +58,17 @@ class Combination:
         value, by_safety = llama2_reward(
             scores[HELPFULNESS].value,
             scores[SAFETY].value,
-            unsafe=bool(row.get(self.unsafe_column)),
+            unsafe=_is_true(row.get(self.unsafe_column)),
             threshold=self.threshold,
         )
         return (value - self.mean) / self.std, {"models/by_safety": float(by_safety)}
+
+
+def _is_true(value: object) -> bool:
+    """Of a column: CSV files hold texts."""
+    if isinstance(value, str):
+        return value.strip().lower() not in ("", "0", "0.0", "false", "no", "none", "null")
+    return bool(value)
 
 
 def llama2_reward(

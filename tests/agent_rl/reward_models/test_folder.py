@@ -167,3 +167,25 @@ def test_a_full_disk_leaves_what_was_there(copied, monkeypatch):
         save_reward_model(model, copied)
     assert load_reward_model(copied).mean == 1.5
     assert not list(copied.parent.glob(".*"))
+
+
+@pytest.mark.parametrize(("key", "value"), [("std", 0.0), ("std", -1.0), ("mean", 1e999)])
+def test_a_record_whose_numbers_cannot_normalize_is_refused(key, value, copied):
+    record = copied / "reward_model.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), key: value}))
+    with pytest.raises(UserError, match=r"reward_model.json is damaged"):
+        check_folder(str(copied))
+
+
+def test_a_hub_id_is_not_asked_for_where_there_is_no_network(monkeypatch):
+    asked = []
+
+    def from_pretrained(path, **options):
+        asked.append(options["local_files_only"])
+        raise OSError("none here")
+
+    monkeypatch.setattr(models, "hub_has_an_address", lambda: False)
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", from_pretrained)
+    with pytest.raises(UserError, match="as a hub id: none here"):
+        load_reward_model("nobody/nothing")
+    assert asked == [True]

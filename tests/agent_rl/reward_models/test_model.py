@@ -181,15 +181,16 @@ def test_a_conversation_must_end_with_the_assistant(tiny):
         tiny.score([CONVERSATIONS[0][:1]])
 
 
-def test_another_tokenizer_or_template_is_refused_as_a_value_model(tiny):
-    tiny.refuse_other_tokenizer(tiny.chat, "critic.path")
-    other = from_policy(ModelConfig(tiny=dataclasses.replace(TINY, characters="ab")), 0).chat
-    with pytest.raises(UserError, match=r"critic.path: tiny has another tokenizer"):
-        tiny.refuse_other_tokenizer(other, "critic.path")
-    same = from_policy(ModelConfig(tiny=TINY), 0).chat
-    same.tokenizer.chat_template += " "
-    with pytest.raises(UserError, match=r"critic.path: tiny has another chat template"):
-        tiny.refuse_other_tokenizer(same, "critic.path")
+@pytest.mark.parametrize("kind", ["bradley_terry", "process"])
+def test_a_special_token_spelled_in_an_answer_stays_text(kind):
+    """Or a policy could end its turn and go on in the user's name."""
+    model = from_policy(ModelConfig(tiny=TINY), 0, Standing(kind=kind))
+    asked, chat = {"role": "user", "content": "a"}, model.chat
+    segment = model.segment([asked, {"role": "assistant", "content": "b<eos>c"}])
+    spelled = [i for c in "b<eos>c" for i in chat.encode(c)]
+    start = len(chat.prompt_ids([asked]))
+    assert list(segment.ids[start : start + len(spelled) + 1]) == [*spelled, chat.end_id]
+    assert chat.encode("<eos>") == [chat.end_id]  # the tokenizer itself is as before
 
 
 def test_an_encoder_cannot_become_a_reward_model(tmp_path):

@@ -23,6 +23,7 @@ from agent_rl.config import (
 )
 from agent_rl.errors import UserError
 from agent_rl.reward_models import load_reward_model
+from agent_rl.reward_models.data import load_items
 from agent_rl.runs import Console, RunFolder
 from agent_rl.stages import reward_model
 
@@ -224,3 +225,27 @@ def test_settings_that_contradict_are_named(settings):
     }
     for name, config in contradictions.items():
         assert [key for key, _ in config.problems()] == [name]
+
+
+@pytest.mark.parametrize("kind", ["bradley_terry", "ranking", "outcome"])
+def test_several_files_are_split_as_one(kind, settings, tmp_path):
+    """A prompt of both files is held out in both or in none, however long the files are."""
+    rows = rows_of(kind, 90)
+    for name, some in (("one", rows[:80]), ("two", rows[60:])):
+        lines = "".join(json.dumps(row) + "\n" for row in some)
+        (tmp_path / f"{name}.jsonl").write_text(lines)
+    paths = tuple(str(tmp_path / f"{name}.jsonl") for name in ("one", "two"))
+    config = dataclasses.replace(settings(kind, 90), data=JudgedData(paths=paths))
+    train, test = (load_items(config, split, tell=print) for split in ("train", "test"))
+    asked = [{item.prompt[0]["content"] for item in items} for items in (train, test)]
+    assert not asked[0] & asked[1]
+    assert len(asked[0] | asked[1]) == 90
+    n_rows = 90 if kind == "ranking" else 110  # a ranking has one item for each prompt
+    assert len(train) + len(test) == n_rows
+    assert len(test) > 10
+
+
+def test_either_one_file_or_several(settings):
+    for data in (JudgedData(), JudgedData("a", ("b",))):
+        problems = list(dataclasses.replace(settings(), data=data).problems())
+        assert problems == [("data", "needs either path or paths")]
