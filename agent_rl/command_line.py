@@ -16,7 +16,7 @@ TRAIN_EPILOG = """settings are changed on the command line by their dotted name:
 a run that was stopped goes on with --resume; its folder holds config.yaml, metrics.jsonl,
 rollouts/, checkpoints/, model/ (a transformers folder), summary.json and report.html.
 
-every setting with its meaning and default: agent-rl settings rl   (or sft, eval)
+every setting with its meaning and default: agent-rl settings rl   (or sft, dpo, ...)
 how a configuration is written:             docs/configuration.md"""
 
 EVAL_EPILOG = """examples:
@@ -175,7 +175,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
         commands, "settings", handlers.settings, "every setting, its meaning and default"
     )
     settings.add_argument(
-        "kind", choices=["rl", "sft", "eval", "overopt", "pairs"], nargs="?", help="default: all"
+        "kind", type=_stage, nargs="?", help="a stage, eval or overopt; default: all"
     )
     settings.add_argument("--markdown", action="store_true", help="all of them, as in docs/")
 
@@ -188,6 +188,15 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     gguf.add_argument("source", help="a .gguf file, or package:NAME for one in a Python package")
     gguf.add_argument("out", help="the folder to write; must not exist")
     return known, dict(commands.choices)
+
+
+def _stage(name: str) -> str:
+    """A name that has settings; only asked for does it cost the import of every stage."""
+    from agent_rl.settings_table import KINDS  # noqa: PLC0415
+
+    if name not in KINDS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(KINDS)}")
+    return name
 
 
 def _add_training(commands: Any) -> None:

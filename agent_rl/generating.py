@@ -29,6 +29,7 @@ from agent_rl.rollout import (
 )
 from agent_rl.trajectory import Trajectory
 from rl_envs import make
+from rl_verifiers import Score, Verifier, score_many
 
 TASK_SEED = 40_009  # mixed into the seeds of episodes, so that none equals one of evaluation
 
@@ -71,7 +72,12 @@ def assignments_of(env: EnvConfig, tasks: int, seed: int) -> list[Assignment]:
 
 def split_assignments(env: EnvConfig, split: str, tasks: int, seed: int) -> list[Assignment]:
     """``assignments_of`` another split of the environment."""
-    return assignments_of(replace(env, options={**env.options, "split": split}), tasks, seed)
+    return assignments_of(in_split(env, split), tasks, seed)
+
+
+def in_split(env: EnvConfig, split: str) -> EnvConfig:
+    """The environment with the option ``split``."""
+    return replace(env, options={**env.options, "split": split})
 
 
 def to_sampling(config: SamplingConfig) -> Sampling:
@@ -134,3 +140,53 @@ def sample_tasks(
             )
             refuse_if_all_failed(played)
             yield [played[i * samples : (i + 1) * samples] for i in range(len(chunk))]
+
+
+def verdicts(
+    name: str,
+    verifier: Verifier,
+    groups: Sequence[Sequence[Trajectory]],
+    assignments: Sequence[Assignment],
+    *,
+    on_truncation: OnTruncation = "score",
+) -> list[list[Score]]:
+    """What a verifier says of the last answer of every episode.
+
+    Args:
+        name: What the verifier is for, for messages.
+        verifier: Who judges.
+        groups: The episodes of each task.
+        assignments: The tasks.
+        on_truncation: ``zero``: a completion cut at the token limit is worth 0, and is not judged.
+
+    Returns:
+        A score per episode; an error where the episode or the verifier failed us.
+
+    Raises:
+        UserError: The verifier failed on every completion.
+    """
+    pairs = [(t, task) for group, task in zip(groups, assignments, strict=True) for t in group]
+    fixed = [_unjudged(t, on_truncation) for t, _ in pairs]
+    asked = [pair for pair, score in zip(pairs, fixed, strict=True) if score is None]
+    rows = [task.env.tasks[task.index].row() for _, task in asked]
+    said = score_many(verifier, [t.turns[-1].text for t, _ in asked], rows)
+    failed = [score.error for score in said if score.is_error]
+    if failed and len(failed) == len(said):
+        raise UserError(
+            f"{name}: the verifier failed on all {len(said)} completions, the first with: "
+            f"{failed[0]}; mend it, then --resume"
+        )
+    fresh = iter(said)
+    scores = iter([next(fresh) if score is None else score for score in fixed])
+    return [[next(scores) for _ in group] for group in groups]
+
+
+def _unjudged(trajectory: Trajectory, on_truncation: OnTruncation) -> Score | None:
+    """The score of an episode that no verifier needs to see; None for another one."""
+    if trajectory.error is not None:
+        return Score.failed(trajectory.error)
+    if not trajectory.turns:
+        return Score.failed("the episode has no turn")
+    if trajectory.cut and on_truncation == "zero":
+        return Score.wrong("cut at the token limit", status="over_limit")
+    return None

@@ -7,7 +7,7 @@ back from it, so a run that was killed and went on ends with the same bytes as o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from agent_rl.chat import Chat
 from agent_rl.chunks import ChunkFile
 from agent_rl.config import EnvConfig, ModelConfig, SamplingConfig
 from agent_rl.errors import UserError
-from agent_rl.generating import load_engine, sample_tasks, to_sampling
+from agent_rl.generating import load_engine, sample_tasks, to_sampling, verdicts
 from agent_rl.measure import rollout_metrics
 from agent_rl.rollout import Assignment, Deadlines, OnTruncation, seed_of
 from agent_rl.runs import Console, RunFolder
@@ -24,9 +24,10 @@ from agent_rl.self_play import seats_of
 from agent_rl.trajectory import Trajectory, Turn
 from rl_envs import make
 from rl_envs.judges import VerifierSpec, check_verifier, resolve_verifier
-from rl_verifiers import Row, Score, score_many
+from rl_verifiers import Score, Verifier
 
 SAMPLES = "samples.jsonl"
+CHOOSER = "proxy"  # the verifier that only chooses: it sees a cut completion as it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class Sampler:
         sampling: How completions are drawn.
         samples: Completions per task.
         verifiers: Those that score each sample besides the environment, by name.
-        on_truncation: What a completion cut at the token limit means.
+        on_truncation: What a completion cut at the token limit means, to the environment and to
+            the verifiers (but ``proxy``, which only chooses, judges it as it stands).
         deadlines: How long an answer and an episode may take.
         tasks_at_once: Tasks in a chunk.
         seed: Of the samples.
@@ -116,14 +118,14 @@ class Sampler:
             resume: Keep the whole chunks that are there.
 
         Raises:
-            UserError: Every sample of a chunk failed by our own fault.
+            UserError: Every sample of a chunk failed by our own fault, or a verifier on each.
         """
         started = time.perf_counter()
         file = ChunkFile(folder.path / SAMPLES, self.tasks_at_once, len(assignments), resume=resume)
         folder.truncate_after(file.done)
         show.start(file.n_chunks, done=file.done)
         if file.done < file.n_chunks:
-            score = _scorer({n: resolve_verifier(spec) for n, spec in self.verifiers.items()})
+            judges = {name: resolve_verifier(spec) for name, spec in self.verifiers.items()}
             engine, chat = load_engine(self.model, self.seed)
             chunks = sample_tasks(
                 engine,
@@ -141,7 +143,7 @@ class Sampler:
             for groups in chunks:
                 first = file.n_items
                 asked = assignments[first : first + len(groups)]
-                rows = _rows(groups, asked, chat, first, score)
+                rows = _rows(groups, asked, chat, first, self._judged(judges, groups, asked))
                 file.append(rows)
                 played = [t for group in groups for t in group]
                 metrics = _metrics(played, rows, time.perf_counter() - begun)
@@ -150,6 +152,24 @@ class Sampler:
                 begun = time.perf_counter()
         show.stop()
         return read_pool(folder), time.perf_counter() - started
+
+    def _judged(
+        self,
+        judges: Mapping[str, Verifier],
+        groups: Sequence[Sequence[Trajectory]],
+        assignments: Sequence[Assignment],
+    ) -> dict[str, list[list[Score]]]:
+        """What each verifier says of every episode."""
+        return {
+            name: verdicts(
+                name,
+                judge,
+                groups,
+                assignments,
+                on_truncation="score" if name == CHOOSER else self.on_truncation,
+            )
+            for name, judge in judges.items()
+        }
 
 
 def read_pool(folder: RunFolder) -> list[Prompt]:
@@ -198,46 +218,29 @@ def usable(sample: Sample) -> bool:
     return judged and not sample.cut and bool(sample.completion.strip())
 
 
-Scores = Callable[[Sequence[str], Sequence[Row]], list[dict[str, Score]]]
-
-
-def _scorer(judges: Mapping[str, Any]) -> Scores:
-    """Every verifier's verdict on many completions."""
-
-    def score(completions: Sequence[str], rows: Sequence[Row]) -> list[dict[str, Score]]:
-        found = {name: score_many(judge, completions, rows) for name, judge in judges.items()}
-        return [{name: scores[n] for name, scores in found.items()} for n in range(len(rows))]
-
-    return score
-
-
 def _rows(
     groups: Sequence[Sequence[Trajectory]],
     assignments: Sequence[Assignment],
     chat: Chat,
     first: int,
-    score: Scores,
+    judged: Mapping[str, Sequence[Sequence[Score]]],
 ) -> list[dict[str, Any]]:
     """A line of ``samples.jsonl`` per task."""
-    played = [(t, task) for g, task in zip(groups, assignments, strict=True) for t in g]
-    judged = [(t, task) for t, task in played if t.error is None and t.turns]
-    verdicts = score(
-        [t.turns[-1].text for t, _ in judged],
-        [task.env.tasks[task.index].row() for _, task in judged],
-    )
-    of = {id(t): said for (t, _), said in zip(judged, verdicts, strict=True)}
     rows = []
     for number, (group, task) in enumerate(zip(groups, assignments, strict=True)):
         whole = next((t for t in group if t.opening), group[0])
-        samples = [asdict(_sample(t, chat, of.get(id(t), {}))) for t in group]
+        samples = [
+            asdict(_sample(t, chat, {name: said[number][n] for name, said in judged.items()}))
+            for n, t in enumerate(group)
+        ]
         asked = [dict(m) for m in whole.opening]
         about = Prompt(first + number, whole.task_id, task.name, asked, whole.definitions, [])
         rows.append({**asdict(about), "samples": samples})
     return rows
 
 
-def _sample(trajectory: Trajectory, chat: Chat, verdicts: Mapping[str, Score]) -> Sample:
-    failed = [score.error for score in verdicts.values() if score.error]
+def _sample(trajectory: Trajectory, chat: Chat, said: Mapping[str, Score]) -> Sample:
+    failed = [score.error for score in said.values() if score.error]
     error = trajectory.error or (failed[0] if failed else None)
     if error is None and not trajectory.turns:
         error = "the episode has no turn"
@@ -250,7 +253,7 @@ def _sample(trajectory: Trajectory, chat: Chat, verdicts: Mapping[str, Score]) -
         cut=trajectory.cut or trajectory.late,
         tokens=trajectory.n_sampled,
         messages=_conversation(trajectory, texts) if len(texts) > 1 else [],
-        scores={name: None if s.is_error else s.value for name, s in verdicts.items()},
+        scores={name: None if s.is_error else s.value for name, s in said.items()},
         error=error,
     )
 

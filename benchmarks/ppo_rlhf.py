@@ -2,7 +2,7 @@
 
     python benchmarks/ppo_rlhf.py --out runs/ppo_rlhf --seeds 0 1 2
 
-The first three stages of ``configs/recipes/instructgpt.yaml`` (SFT, pairs, reward model) are
+The first stages of ``configs/recipes/instructgpt.yaml`` (base, SFT, pairs, reward model) are
 trained once per seed; each variant of PPO then starts from the same weights. Prints one JSON line:
 for each variant and seed the means of the first two and of the last ten steps.
 """
@@ -22,7 +22,7 @@ from agent_rl.stages import rl
 from agent_rl.yaml_text import to_yaml
 
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "recipes" / "instructgpt.yaml"
-FIRST = ("sft", "pairs", "rm")
+FIRST = ("base", "sft", "pairs", "rm")
 METRICS = {
     "reward": "reward/mean",
     "gold": "reward/part/gold/value",
@@ -42,27 +42,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def settings(policy: str, reward_model: str) -> dict[str, Any]:
-    """The stage ``rl`` of all variants."""
-    paid = {"path": reward_model, "name": "proxy", "normalize": "standard"}
-    options = {"prompts": {"env": "text/Letters-v0"}, "reward_models": [paid], "gold": "prompts"}
-    return {
-        "model": {"path": policy},
-        "value_path": reward_model,
-        "value_lr": 1e-3,
-        "envs": [{"id": "text/LearnedReward-v0", "options": options}],
-        "algorithm": {"preset": "ppo", "kl": {"coef": 0.5, "target": 2.0, "horizon": 800}},
-        "ptx": {
-            "data": {"env": {"id": "text/Letters-v0"}, "styles": {"random": 1.0}},
-            "coef": 0.1,
-        },
-        "missing_eos_penalty": 1.0,
-        "steps": 60,
-        "prompts_per_step": 32,
-        "group_size": 2,
-        "sampling": {"max_tokens": 28},
-        "optimizer": {"lr": 5e-4},
-        "evaluation": {"tasks": 0},
-    }
+    """The recipe's stage ``ppo``, from a given policy against a given reward model."""
+    tree: dict[str, Any] = read(str(RECIPE))["stages"]["ppo"]
+    del tree["stage"]
+    put(tree, "model.path", policy)
+    put(tree, "value_path", reward_model)
+    put(tree, "envs.0.options.reward_models.0.path", reward_model)
+    return {**tree, "evaluation": {"tasks": 0}}
 
 
 def starting_point(out: Path, seed: int) -> tuple[str, str]:
@@ -75,7 +61,7 @@ def starting_point(out: Path, seed: int) -> tuple[str, str]:
     write_atomically(out / f"start-{seed}.yaml", to_yaml(tree))
     if not (folder / "summary.json").exists():
         run_recipe(load_recipe(str(out / f"start-{seed}.yaml")), overwrite=True)
-    return str(folder / "1-sft" / "model"), str(folder / "3-rm" / "model")
+    return str(folder / "2-sft" / "model"), str(folder / "4-rm" / "model")
 
 
 def run_variant(name: str, out: Path, seed: int, steps: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import rl_verifiers
 from agent_rl import cli
 from agent_rl.config import EvalConfig
 from agent_rl.loading import build, load_recipe
+from agent_rl.overopt.command import load as load_laboratory
 from agent_rl.overrides import parse_overrides, put
 from agent_rl.runs.metrics import documented_metrics, undocumented
 from agent_rl.scoring.spec import COMBINATORS, from_tree
@@ -27,7 +28,9 @@ from rl_verifiers.registry import _factory
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted(
+    path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "principles"
+)
 SOURCES = ("", "envs", "verifiers", "sandboxes")
 
 SAMPLES = {  # files that an example reads as the reader's own
@@ -288,15 +291,23 @@ def test_some_commands_are_found():
 # Configurations.
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def first_command(config: Path) -> list[str]:
+    """The words of the first comment."""
+    return words_of(config.read_text(encoding="utf-8").splitlines()[0].removeprefix("# "))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: str(config.relative_to(ROOT)))
 def test_the_first_comment_of_a_configuration_runs_it(config):
-    first = config.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-    assert words_of(first)[:2] == ["train", f"configs/{config.name}"]
+    assert first_command(config)[0] in ("train", "overopt")
+    assert first_command(config)[1] == config.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: str(config.relative_to(ROOT)))
 def test_configuration_loads_and_its_environments_are_made(config, monkeypatch):
     monkeypatch.chdir(ROOT)
+    if first_command(config)[0] == "overopt":
+        load_laboratory(str(config))
+        return
     for _, stage in load_recipe(str(config)).stages:
         for env in getattr(stage, "envs", ()):
             assert rl_envs.make(env.id, **env.options).max_turns > 0
@@ -379,6 +390,34 @@ stages:
     model: {path: "@teach"}
     data: {path: DIR.pairs.jsonl}
     held_out: 4
+  learned:
+    stage: rl
+    model: {path: "@teach"}
+    value_path: "@reward"
+    envs:
+      - id: text/LearnedReward-v0
+        options:
+          prompts: {env: text/Arithmetic-v0}
+          reward_models: [{path: "@reward"}]
+          gold: prompts
+          length: {max_length: 4}
+          repetition: {}
+    algorithm: {preset: instructgpt}
+    ptx: {data: {env: {id: text/Arithmetic-v0}}, batch_size: 2}
+    probes: {refusals: DIR.probes.jsonl, agreement: DIR.probes.jsonl}
+    steps: 8
+    prompts_per_step: 2
+    group_size: 2
+    on_truncation: score
+    sampling: {max_tokens: 4}
+    evaluation: {every: 0, tasks: 2}
+  who:
+    stage: compare
+    models: [{path: "@teach"}, {path: "@learned"}]
+    env: {id: text/Arithmetic-v0}
+    tasks: 2
+    on_truncation: score
+    sampling: {max_tokens: 4}
   align:
     stage: dpo
     model: {path: "@teach"}
@@ -418,6 +457,7 @@ stages:
     on_truncation: keep
     sampling: {max_tokens: 4}
 """
+PROBES = json.dumps({"prompt": "hello", "claim": "a", "opposite": "b"}) + "\n"
 PAIRS = "".join(
     json.dumps({"prompt": f"{n}+1=", "chosen": f"{n + 1}", "rejected": "no"}) + "\n"
     for n in range(16)
@@ -426,12 +466,13 @@ PAIRS = "".join(
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory):
-    """The names that three short stages log."""
+    """The names that short stages of every kind log."""
     from agent_rl.recipe import run_recipe
     from agent_rl.runs.files import read_json_lines
 
     folder = tmp_path_factory.mktemp("docs")
     (folder / "run.pairs.jsonl").write_text(PAIRS, encoding="utf-8")
+    (folder / "run.probes.jsonl").write_text(PROBES, encoding="utf-8")
     principles = str(ROOT / "configs/principles/harmless.yaml")
     recipe = RECIPE.replace("DIR", str(folder / "run")).replace("PRINCIPLES", principles)
     (folder / "c.yaml").write_text(recipe, encoding="utf-8")

@@ -73,5 +73,11 @@ class CompareConfig:
         for number, model in enumerate(self.models):
             if model.best_of < 1:
                 yield f"models.{number}.best_of", f"is {model.best_of}; it must be at least 1"
+            if model.best_of > 1 and self.sampling.temperature == 0:
+                yield (
+                    f"models.{number}.best_of",
+                    f"is {model.best_of}, but sampling.temperature is 0, so that all samples are "
+                    "equal; set a temperature",
+                )
         if self.samples < 1:
             yield "samples", "is 0; there is nothing to compare"

@@ -57,5 +57,11 @@ class TamerConfig(RLConfig):
             yield "stream", "is 0; say how many actions a trajectory has"
         if round(self.labels_first * self.labels) < 1:
             yield "labels_first", "asks for no label in the first step, which needs one"
+        if self.labels_until > self.steps:
+            yield (
+                "labels_until",
+                f"is {self.labels_until}, after the last of {self.steps} steps: "
+                "not all labels would be asked for",
+            )
         if self.labels_path is not None and self.labeler != "file":
             yield "labels_path", "does nothing with this labeler; set labeler: file"

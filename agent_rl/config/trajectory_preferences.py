@@ -98,7 +98,15 @@ class TrajectoryPreferencesConfig(RLConfig):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 yield name, f"is {value:g}; it must be from 0 to 1"
+        if self.uniform == 1:
+            yield "uniform", "is 1: answers that are all random teach nothing"
         if round(self.labels_first * self.labels) < 1:
             yield "labels_first", "asks for no label in the first step, which needs one"
+        if self.labels_until > self.steps:
+            yield (
+                "labels_until",
+                f"is {self.labels_until}, after the last of {self.steps} steps: "
+                "not all labels would be asked for",
+            )
         if self.labels_path is not None and self.labeler != "file":
             yield "labels_path", "does nothing with this labeler; set labeler: file"

@@ -138,13 +138,14 @@ def with_mismatches(examples: Sequence[Example], max_tokens: int, where: str) ->
     prompts = [_prompt_of(example) for example in examples]
     if len(set(prompts)) < 2:
         raise UserError(f"{where}: kto compares with answers to other prompts; give two or more")
-    made = []
+    n, made = len(examples), []
+    donors = [0] * n
+    for number in reversed(range(2 * n)):  # twice round, so the last know of the first
+        here, after = number % n, (number + 1) % n
+        donors[here] = after if prompts[after] != prompts[here] else donors[after]
     for number, example in enumerate(examples):
-        place = number
-        while prompts[place] == prompts[number]:
-            place = (place + 1) % len(examples)
         room = max_tokens - len(prompts[number])
-        answers = [s.ids[s.prompt_length :][:room] for s in examples[place].segments]
+        answers = [s.ids[s.prompt_length :][:room] for s in examples[donors[number]].segments]
         others = tuple(
             _segment(prompts[number], answers[min(n, len(answers) - 1)])
             for n in range(len(example.segments))
@@ -182,9 +183,9 @@ def _row(row: Mapping[str, Any], where: str) -> Judged:
         )
     try:
         prompt = read_prompt(row["prompt"], f"{where}: prompt")
+        (answer,) = read_completions([row["completion"]], where)
     except Unusable as reason:
         raise UserError(f"{where}: {reason}; remove or correct it") from reason
-    (answer,) = read_completions([row["completion"]], where)
     if not answer.strip():
         raise UserError(f"{where}: the completion is empty; remove or correct it")
     given = row["label"].lower() if isinstance(row["label"], str) else row["label"]

@@ -121,7 +121,7 @@ class LocalSpeaker:
 
     async def reply(self, messages: Sequence[Message], seed: int) -> Reply:
         """See :class:`Speaker`."""
-        ids = self.chat.prompt_ids(messages)
+        ids = self.chat.prompt_ids([self._harmless(message) for message in messages])
         sampling = replace(to_sampling(self._sampling), seed=seed)
         try:
             said = await self._engine.generate(ids, sampling)
@@ -135,7 +135,7 @@ class LocalSpeaker:
         """See :class:`Speaker`."""
         segments = []
         for a, b in ((one, other), (other, one)):
-            text = question(prompt, a, b, principle.choose, self._max_chars)
+            text = self._plain(question(prompt, a, b, principle.choose, self._max_chars))
             ids = self.chat.prompt_ids([{"role": "user", "content": text}])
             for answer in self._options:
                 whole = (*ids, *answer)
@@ -153,6 +153,25 @@ class LocalSpeaker:
         if not all(map(math.isfinite, (a1, b1, a2, b2))):
             raise FeedbackError("the judge's probabilities are no numbers")
         return Preference(_sigmoid(a1 - b1), _sigmoid(b2 - a2))
+
+    def _plain(self, text: str) -> str:
+        """A text without the template's marks, with which a writer could end his turn in it."""
+        for mark in self._marks:
+            text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+        return text
+
+    def _harmless(self, message: Message) -> Message:
+        """A message; what a model wrote holds no mark of the template."""
+        if message["role"] != "assistant":
+            return message
+        return {**message, "content": self._plain(message["content"] or "")}
+
+    @cached_property
+    def _marks(self) -> list[str]:
+        """The texts of the special tokens, the longest first."""
+        return sorted((t for t in self.chat.tokenizer.all_special_tokens if len(t) > 1), key=len)[
+            ::-1
+        ]
 
     @cached_property
     def _options(self) -> list[list[int]]:

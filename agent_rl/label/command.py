@@ -26,10 +26,16 @@ def label(arguments: argparse.Namespace) -> int:
         from rl_sandboxes.serving import check_address, listen, run  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise UserError(f"label needs {error.name}: pip install 'agent-rl[serve]'") from None
-    from agent_rl.label.service import LabelService  # noqa: PLC0415
+    from agent_rl.label.service import LabelService, read_name  # noqa: PLC0415
     from agent_rl.label.store import LabelStore  # noqa: PLC0415
 
     check_bounds(arguments, {"port": (0, 65_535), "per_prompt": (0, 10_000), "seed": (0, 2**31)})
+    try:
+        arguments.annotator = read_name(arguments.annotator)
+    except ValueError as error:
+        raise UserError(f"--annotator: {error}") from None
+    if not arguments.annotator:
+        raise UserError("--annotator is empty; give a name")
     output = Path(arguments.output)
     _check_output(output, arguments.input)
     token = read_token(arguments.token_file, TOKEN_VARIABLE)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from agent_rl.label.items import Item
@@ -49,7 +51,7 @@ class LabelService:
 
     def __init__(self, store: LabelStore, annotator: str, token: str | None) -> None:
         self.store, self.annotator = store, annotator
-        self.guard = Guard(token, MAX_BODY_MB)
+        self.guard, self.open = Guard(token, MAX_BODY_MB), token is None
         self.drained = asyncio.Event()
         self.draining = False
 
@@ -76,11 +78,14 @@ class LabelService:
     ) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             self.guard.admit(request)
+            if self.open:
+                _refuse_other_pages(request)
             try:
                 tree = await handle(request)
             except RunError as error:  # a full disk: the page shows it, the item stays
                 raise RefusedError(507, "not_written", str(error)) from error
-            return JSONResponse(plain(tree), headers=HEADERS)
+            text = json.dumps(plain(tree))  # ASCII: it may hold lone surrogates
+            return Response(text, media_type="application/json", headers=HEADERS)
 
         return answer
 
@@ -121,13 +126,10 @@ class LabelService:
         return body
 
     def _name(self, given: Any) -> str:
-        if given in (None, ""):
-            return self.annotator
-        if not isinstance(given, str) or len(given) > NAME_CHARS or not given.isprintable():
-            raise RefusedError(
-                422, "invalid", f"annotator must be a printable name of {NAME_CHARS} characters"
-            )
-        return given.strip()
+        try:
+            return read_name(given) or self.annotator
+        except ValueError as error:
+            raise RefusedError(422, "invalid", str(error)) from None
 
     def _state(self, annotator: str, item: Item | None = None) -> dict[str, Any]:
         item = item or self.store.next(annotator)
@@ -139,6 +141,27 @@ class LabelService:
         prompt = [{"role": m["role"], "content": m["content"]} for m in item.prompt]
         shown = {"key": item.key, "id": item.id, "prompt": prompt, "left": left, "right": right}
         return {**state, "item": shown}
+
+
+def read_name(given: Any) -> str:
+    """An annotator's name, the same however it was typed; empty where none is given.
+
+    Raises:
+        ValueError: It is no printable text, or too long.
+    """
+    name = "" if given is None else given
+    if not isinstance(name, str) or len(name) > NAME_CHARS or not name.isprintable():
+        raise ValueError(
+            f"annotator must be a name of at most {NAME_CHARS} characters, all printable"
+        )
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _refuse_other_pages(request: Request) -> None:
+    """Only our own page may ask, whatever else the labeller's browser has open."""
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+        raise RefusedError(403, "origin", "another web page may not label")
 
 
 def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:

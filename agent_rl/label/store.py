@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from agent_rl.errors import UserError
 from agent_rl.label.items import Item
 from agent_rl.preferences.pairs import Pair
 from agent_rl.preferences.statistics import LEFT, RIGHT
-from agent_rl.runs.files import append_line, read_json_lines, to_json, write_atomically
+from agent_rl.runs.files import RunError, append_line, parse_object, to_json, write_atomically
 from rl_envs import bucket, content_id
 
 Choice = Literal["left", "right", "tie"]
@@ -34,16 +35,19 @@ class LabelStore:
         seed: Decides which answer stands on the left.
 
     Raises:
-        UserError: Another process labels into the file, or it holds a damaged line.
+        UserError: Another process labels into the file, or it holds what is no label.
     """
 
     def __init__(self, path: Path, items: Sequence[Item], *, seed: int = 0) -> None:
         self.items = {item.key: item for item in items}
-        self._path, self._seed = path, seed
-        self._lock = _lock(path)
-        rows = read_json_lines(path)
-        if path.exists():  # without a half-written last line
-            write_atomically(path, "".join(to_json(row) + "\n" for row in rows))
+        self._path, self._seed = path.resolve(), seed
+        self._lock = _lock(self._path)
+        try:
+            _end_whole(self._path)
+            rows = [row for _, row in _lines(self._path) if row is not None]
+        except BaseException:
+            self.close()
+            raise
         self._done: dict[str, dict[str, None]] = defaultdict(dict)  # keys in order, by annotator
         for row in rows:
             if row.get("item") in self.items:
@@ -99,14 +103,16 @@ class LabelStore:
         if not self._done[annotator]:
             return None
         key = next(reversed(self._done[annotator]))
-        rows = read_json_lines(self._path)
-        last = max(
+        lines = _lines(self._path)
+        wanted = [
             n
-            for n, row in enumerate(rows)
-            if row.get("item") == key and str(row.get("annotator", "")) == annotator
-        )
-        kept = rows[:last] + rows[last + 1 :]
-        write_atomically(self._path, "".join(to_json(row) + "\n" for row in kept))
+            for n, (_, row) in enumerate(lines)
+            if row and row.get("item") == key and str(row.get("annotator", "")) == annotator
+        ]
+        if not wanted:
+            raise RunError(f"{self._path}: the label is no longer there; start agent-rl label anew")
+        del lines[wanted[-1]]
+        write_atomically(self._path, "".join(line + "\n" for line, _ in lines))
         del self._done[annotator][key]
         self._skipped[annotator].pop(key, None)
         return self.items[key]
@@ -122,6 +128,40 @@ class LabelStore:
         about |= {} if seconds is None else {"seconds": round(seconds, 1)}
         pair = Pair(item.prompt, chosen, rejected, None, item.id, about, choice == "tie", annotator)
         return pair.row()
+
+
+def _lines(path: Path) -> list[tuple[str, dict[str, Any] | None]]:
+    """The lines of the output as they stand, each with what it holds; None for a blank one."""
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_bytes().decode().split("\n")[:-1]
+    except UnicodeDecodeError:
+        raise RunError(f"{path} is no UTF-8 text; give another --output") from None
+    return [
+        (line, parse_object(line, f"{path}, line {n}") if line.strip() else None)
+        for n, line in enumerate(lines, 1)
+    ]
+
+
+def _end_whole(path: Path) -> None:
+    """Cut off what a killed server left half-written; another's last line just gets its end.
+
+    Raises:
+        UserError: The last line is no part of a label.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    last = data.rpartition(b"\n")[2]
+    if not last:
+        return
+    with path.open("r+b") as file, suppress(ValueError, RecursionError):
+        json.loads(last)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n")
+        return
+    if not last.startswith(b"{"):
+        raise UserError(f"{path} holds no labels (its last line is no JSON); give another --output")
+    os.truncate(path, len(data) - len(last))
 
 
 def _lock(path: Path) -> int:

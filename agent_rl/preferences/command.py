@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ def show_preferences(paths: Sequence[str], *, as_json: bool = False) -> int:
     rows = 0
     for path in paths:
         file = read_pairs(path, most_unusable=1.0)
-        name = Path(path).name.split(".")[0] if len(paths) > 1 else ""
+        name = _name_of(path, paths)
         pairs += [p if p.annotator else replace(p, annotator=name) for p in file.pairs]
         rows += file.rows
         files.append({"path": path, "rows": file.rows, "convention": file.convention.value})
@@ -41,6 +42,13 @@ def show_preferences(paths: Sequence[str], *, as_json: bool = False) -> int:
     if agreement and len(agreement["between"]) > 1:
         show.table([{**b, "annotators": " / ".join(b["annotators"])} for b in agreement["between"]])
     return 0
+
+
+def _name_of(path: str, paths: Sequence[str]) -> str:
+    """What a file without names is called beside others: its name, or where two agree its path."""
+    names = Counter(Path(each).name.split(".")[0] for each in paths)
+    own = Path(path).name.split(".")[0]
+    return "" if len(paths) == 1 else own if names[own] == 1 else path
 
 
 def _lines(figures: Mapping[str, Any]) -> list[tuple[str, str]]:

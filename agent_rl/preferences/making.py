@@ -86,7 +86,8 @@ def label(
         gap: By how much ``a`` is better.
         how: Ties and noise.
         rng: Decides about the noise, by one draw for every pair.
-        counts: Gets one more ``made``, ``ties``, ``same`` or ``empty``, and ``flipped``.
+        counts: Gets one more ``made``, ``ties``, ``same``, ``empty`` or ``failed`` (the gap is no
+            finite number), and ``flipped``.
     """
     draw = float(rng.random())
     if a.text == b.text:
@@ -94,6 +95,9 @@ def label(
         return None
     if not a.text.strip() or not b.text.strip():
         counts["empty"] += 1
+        return None
+    if not math.isfinite(gap):
+        counts["failed"] += 1
         return None
     if gap == 0 or abs(gap) < how.min_gap:
         counts["ties"] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -110,23 +111,27 @@ def read_pairs(path: str, *, most_unusable: float = MOST_UNUSABLE) -> PairFile:
         DataError: A file that cannot be read.
     """
     rows = load_rows(path)
-    convention = convention_of(rows[0], f"{path}, row 1")
+    convention: Convention | None = None
+    like = 1  # the row that set it
     pairs: list[Pair] = []
     left_out: Counter[str] = Counter()
     first: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         where = f"{path}, row {number}"
-        found = convention_of(row, where)
-        if found != convention:
-            raise UserError(
-                f"{where}: is {found.value}, but row 1 is {convention.value}; give all rows the "
-                "same columns, or make two files of them"
-            )
         try:
+            found = convention_of(row, where)
+            if convention is None:
+                convention, like = found, number
+            if found != convention:
+                raise UserError(
+                    f"{where}: is {found.value}, but row {like} is {convention.value}; give all "
+                    "rows the same columns, or make two files of them"
+                )
             pairs += _pairs_of(row, convention, where)
         except Unusable as reason:
             left_out[str(reason)] += 1
             first.setdefault(str(reason), number)
+    convention = convention or Convention.EXPLICIT  # no row has both answers: refused below
     file = PairFile(path, pairs, len(rows), convention, left_out, first)
     _refuse_unusable(file, most_unusable)
     return file
@@ -143,8 +148,8 @@ def load_pairs(
 ) -> list[Pair]:
     """The pairs of some files that belong to a split; see ``read_pairs`` for what is read.
 
-    About ``n_held_out`` pairs and at most a quarter are ``test``, decided by the hash of the prompt
-    alone: no prompt is in both, and order changes nothing.
+    About ``n_held_out`` pairs and at most a quarter are ``test``, decided by ``prompt_key`` alone:
+    no prompt is in both, and order changes nothing.
 
     Args:
         path: The file, or several, which are split as one.
@@ -158,7 +163,10 @@ def load_pairs(
     Raises:
         UserError: As ``read_pairs``, or nothing is left to train on.
         DataError: A file that cannot be read.
+        ValueError: There is no such split.
     """
+    if split not in ("train", "test"):
+        raise ValueError(f"split is {split!r}; it must be train or test")
     paths = [path] if isinstance(path, str) else list(path)
     files = [read_pairs(each, most_unusable=most_unusable) for each in paths]
     if split == "train":
@@ -170,13 +178,24 @@ def load_pairs(
     if not pairs:
         raise UserError(f"{named}: all {len(found)} pairs are ties and nothing is preferred")
     share = min(MOST_HELD_OUT, n_held_out / len(pairs))
-    splits = [bucket(content_id(list(pair.prompt)), share) for pair in pairs]
+    splits = [bucket(prompt_key(pair.prompt), share) for pair in pairs]
     if "train" not in splits:
         raise UserError(
             f"{named}: all {len(pairs)} pairs are held out and none is left to train on; "
             "add pairs with other prompts, or hold out none"
         )
     return [pair for pair, its in zip(pairs, splits, strict=True) if its == split]
+
+
+def prompt_key(prompt: Sequence[Message]) -> str:
+    """Decides the split of a prompt: the same whatever blanks and line ends its texts end with."""
+    return content_id(
+        [
+            {**message, "content": unicodedata.normalize("NFC", content).strip()}
+            for message in prompt
+            for content in [message["content"].replace("\r\n", "\n")]
+        ]
+    )
 
 
 def grouped(pairs: Sequence[Pair]) -> list[list[Pair]]:

@@ -64,16 +64,20 @@ def convention_of(row: Mapping[str, Any], where: str) -> Convention:
 
     Raises:
         UserError: It has not the columns that this takes, or values of another type.
+        Unusable: An answer is null.
     """
     there = {name for name, value in row.items() if value is not None}
     if {"completions"} <= there and there & {"ranks", "scores"}:
         return Convention.RANKING
-    if not {"chosen", "rejected"} <= there:
+    if not {"chosen", "rejected"} <= set(row):
         found = ", ".join(map(str, row)) or "nothing"
         raise UserError(
             f"{where}: needs chosen and rejected (and prompt), or prompt, completions and ranks; "
             f"it has {found}"
         )
+    for name in ("chosen", "rejected"):
+        if name not in there:
+            raise Unusable(f"the {name} answer is empty")
     chosen, rejected = row["chosen"], row["rejected"]
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise UserError(
@@ -81,9 +85,10 @@ def convention_of(row: Mapping[str, Any], where: str) -> Convention:
             "give both the same form"
         )
     if isinstance(chosen, str):
-        if "prompt" in there:
+        known = transcripts.is_whole if "prompt" in there else transcripts.is_transcript
+        both = known(chosen) and known(rejected)
+        if "prompt" in there and not both:
             return Convention.EXPLICIT
-        both = transcripts.is_transcript(chosen) and transcripts.is_transcript(rejected)
         return Convention.TRANSCRIPTS if both else Convention.TEXTS
     longest = max(len(_messages(m, f"{where}: {n}")) for n, m in _sides(row))
     starts_over = "prompt" in there and isinstance(row["prompt"], str) and longest > 1
@@ -103,7 +108,7 @@ def read_row(row: Mapping[str, Any], convention: Convention, where: str) -> Read
     if convention is Convention.RANKING:
         return ReadRow(**_ranking(row, where), **about)
     if convention is Convention.TRANSCRIPTS:
-        prompt, chosen, rejected = _split_transcripts(row)
+        prompt, chosen, rejected = _split_transcripts(row, where)
     elif convention is Convention.CONVERSATIONS:
         prompt, chosen, rejected = _split_conversations(row, where)
     elif convention is Convention.TEXTS:
@@ -111,6 +116,10 @@ def read_row(row: Mapping[str, Any], convention: Convention, where: str) -> Read
     else:
         prompt = read_prompt(row["prompt"], f"{where}: prompt")
         chosen, rejected = (_answer(m, f"{where}: {n}") for n, m in _sides(row))
+        if isinstance(row["prompt"], str) and transcripts.awaits_answer(row["prompt"]):
+            chosen, rejected = chosen.strip(), rejected.strip()
+    if prompt[-1]["role"] == "assistant":
+        raise Unusable("the assistant answers itself")
     if not chosen.strip():
         raise Unusable("the chosen answer is empty")
     if not rejected.strip():
@@ -162,7 +171,7 @@ def _flag(given: Any, where: str) -> bool:
 
 
 def read_prompt(given: Any, where: str) -> tuple[Message, ...]:
-    """A prompt, given as a text or as messages.
+    """A prompt, given as a text, as a transcript that awaits its answer, or as messages.
 
     Raises:
         UserError: It is neither.
@@ -171,9 +180,12 @@ def read_prompt(given: Any, where: str) -> tuple[Message, ...]:
     if isinstance(given, str):
         if not given.strip():
             raise Unusable("the prompt is empty")
-        return (Message(role="user", content=given),)
+        if transcripts.awaits_answer(given):
+            given = transcripts.messages(given.rstrip().removesuffix(transcripts.ANSWER))
+        else:
+            return (Message(role="user", content=given),)
     messages = _messages(given, where)
-    if not messages:
+    if not any(message["content"].strip() for message in messages):
         raise Unusable("the prompt is empty")
     return tuple(messages)
 
@@ -205,7 +217,9 @@ def _messages(given: Any, where: str) -> list[Message]:
         for m in given
     )
     if not whole:
-        raise UserError(f"{where} is {_kind(given)}; give a text or a list of {{role, content}}")
+        raise UserError(
+            f"{where} is {_kind(given)}; give a text or a list of {{role, content}}, both texts"
+        )
     return [Message(role=m["role"], content=m["content"]) for m in given]
 
 
@@ -237,7 +251,9 @@ def _split_conversations(
     return tuple(prompt), chosen[-1]["content"], rejected[-1]["content"]
 
 
-def _split_transcripts(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], str, str]:
+def _split_transcripts(
+    row: Mapping[str, Any], where: str
+) -> tuple[tuple[Message, ...], str, str]:
     (before, chosen), (other, rejected) = map(
         transcripts.before_the_last_answer, (row["chosen"], row["rejected"])
     )
@@ -248,6 +264,11 @@ def _split_transcripts(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], str
     prompt = transcripts.messages(before)
     if not prompt or prompt[-1]["role"] != "user":
         raise Unusable("the assistant answers itself")
+    given = row.get("prompt")
+    if given is not None and not (isinstance(given, str) and given.strip() in before):
+        raise UserError(
+            f"{where}: prompt is no part of chosen; remove the column prompt or correct it"
+        )
     return tuple(prompt), chosen, rejected
 
 
@@ -281,6 +302,10 @@ def _ranking(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     scores = [number(v, f"{where}: {by} {n}") for n, v in enumerate(values, 1)]
     if len(answers) < 2 or len(set(answers)) == 1:
         raise Unusable("a ranking of fewer than two different completions")
+    standing = dict(zip(answers, scores, strict=True))  # a repeated completion counts once
+    if [standing[answer] for answer in answers] != scores:
+        raise Unusable(f"a completion has two different {by}")
+    answers, scores = tuple(standing), list(standing.values())
     if not all(answer.strip() for answer in answers):
         raise Unusable("a completion is empty")
     return {

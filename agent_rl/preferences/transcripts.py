@@ -6,15 +6,28 @@ import re
 
 from rl_envs.types import Message
 
-START = re.compile(r"\s*Human:")
+HUMAN = re.compile(r"(?:\A\s*|\n\n)Human:")
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 ANSWER = "\n\nAssistant:"
 ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
 def is_transcript(text: str) -> bool:
-    """Whether a text is one: it begins with the human's turn, and is answered."""
-    return START.match(text) is not None and ANSWER in text
+    """Whether a text is one: the human speaks in it, and is answered.
+
+    Something before the first turn (a system prompt) or an assistant that begins are allowed.
+    """
+    return HUMAN.search(text) is not None and ANSWER in text
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is one from its first word on, so that it cannot be an answer alone."""
+    return HUMAN.match(text) is not None and ANSWER in text
+
+
+def awaits_answer(text: str) -> bool:
+    """Whether a text is one up to an ``Assistant:`` that says nothing yet."""
+    return HUMAN.search(text) is not None and text.rstrip().endswith(ANSWER)
 
 
 def before_the_last_answer(text: str) -> tuple[str | None, str]:
@@ -27,9 +40,13 @@ def before_the_last_answer(text: str) -> tuple[str | None, str]:
 
 
 def messages(text: str) -> list[Message]:
-    """The turns as messages; neighbours of one speaker become one, empty turns go."""
+    """The turns as messages; neighbours of one speaker become one, empty turns go.
+
+    What stands before the first turn is a system message.
+    """
     parts = TURN.split(text.lstrip())
-    found: list[Message] = []
+    start = parts[0].strip()
+    found = [Message(role="system", content=start)] if start else []
     for speaker, said in zip(parts[1::2], parts[2::2], strict=True):
         role, content = ROLES[speaker], said.strip()
         if found and found[-1]["role"] == role:

@@ -199,7 +199,9 @@ class RewardModelVerifier:
         elif self.normalize == "sigmoid":
             value = sigmoid(raw)
         if not (math.isfinite(raw) and math.isfinite(value)):
-            return Score.failed(f"reward model: the reward is {value} (raw {raw}), no finite number")
+            return Score.failed(
+                f"reward model: the reward is {value} (raw {raw}), no finite number"
+            )
         if self.clip is not None:
             value = max(-self.clip, min(self.clip, value))
         passed = value >= self._pass_mark()

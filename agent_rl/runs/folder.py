@@ -117,8 +117,11 @@ class RunFolder:
         used = {METRICS, SUMMARY, REPORT, "model"}
         if any((self.path / name).exists() for name in used) or any(self.checkpoints.glob("*")):
             return
-        for name in (CONFIG, ENVIRONMENT):
-            (self.path / name).unlink(missing_ok=True)
+        data = list(self.path.glob("*.jsonl"))
+        if any(file.stat().st_size for file in data):
+            return  # a stage that makes data goes on from there
+        for file in (self.path / CONFIG, self.path / ENVIRONMENT, *data):
+            file.unlink(missing_ok=True)
         for folder in (self.path / "rollouts", self.checkpoints, self.path):
             with suppress(OSError):  # not empty: whatever is in it stays
                 folder.rmdir()

@@ -171,7 +171,8 @@ class FileLabeler:
     def _known(self) -> dict[str, dict[str, float]]:
         """For each item how often each text was preferred; a tie is half a time for both."""
         found: dict[str, dict[str, float]] = {}
-        for pair in read_pairs(str(self.answers)).pairs if self.answers.is_file() else []:
+        there = self.answers.is_file() and self.answers.stat().st_size > 0
+        for pair in read_pairs(str(self.answers)).pairs if there else []:
             said = found.setdefault(pair.item, {})
             shares = {pair.chosen: 0.5, pair.rejected: 0.5} if pair.tie else {pair.chosen: 1.0}
             for text, share in shares.items():

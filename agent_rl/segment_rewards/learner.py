@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,13 +27,14 @@ from agent_rl.runs import Console, RunFolder
 from agent_rl.runs.files import to_json, write_atomically
 from agent_rl.segment_rewards.clips import Features
 from agent_rl.segment_rewards.ensemble import RewardEnsemble
-from agent_rl.segment_rewards.paying import improve, paid, turns_of
+from agent_rl.segment_rewards.paying import paid, turns_of
 from agent_rl.segment_rewards.sealed import seal
 from agent_rl.stages import rl
 from agent_rl.stages.evaluate import held_out
 from agent_rl.stages.rl_state import State, restore, save
 from agent_rl.trajectory import Trajectory
 
+QUERIES = "queries.jsonl"  # in the run folder: what people are asked
 Config = TrajectoryPreferencesConfig | TamerConfig
 
 
@@ -57,6 +59,20 @@ class Asked:
         self.rows.append(row)
 
 
+def answers_path(config: Config, folder: RunFolder) -> Path:
+    """Where people's answers are.
+
+    Raises:
+        UserError: In the file of the questions, each of which would be an answer to itself.
+    """
+    path = Path(config.labels_path or folder.path / "labels.jsonl")
+    if path.resolve() == (folder.path / QUERIES).resolve():
+        raise UserError(
+            f"labels_path is {path}, where the stage writes its questions; name another file"
+        )
+    return path
+
+
 class Learner(ABC):
     """The policy's state, the learned reward, and the answers that it was fitted to.
 
@@ -77,6 +93,7 @@ class Learner(ABC):
         self.features = Features(vocabulary, sizes.buckets, sizes.seen, sizes.done)
         self.ensemble = RewardEnsemble(sizes, config.run.seed)
         self.asked = Asked()
+        self.answers = answers_path(config, folder)
 
     @abstractmethod
     def ask_and_fit(self, sealed: Sequence[Trajectory], step: int) -> dict[str, float]:
@@ -97,19 +114,27 @@ class Learner(ABC):
         with clock("generate"):
             played, kept = loop.run(rl.collect(config, state))
         refuse_if_all_failed(played)
+        if not kept and not self.asked.labels:
+            raise UserError(
+                f"no episode is left to ask about: all {len(played)} failed or were cut at "
+                f"{config.sampling.max_tokens} tokens; raise sampling.max_tokens, or set "
+                "on_truncation: score"
+            )
         sealed = [seal(trajectory) for trajectory in kept]
         del played, kept  # from here on nothing holds a true reward that could be read
         try:
             with clock("reward"):
-                metrics = self.ask_and_fit(sealed, step)
+                metrics = self.ask_and_fit(sealed, step) if sealed else {}
         except UserError:  # a person is asked: this very batch is played again on --resume
             state.mixture.load_state_dict(start)
             self.save()
             raise
-        steps = self.features.of(turns_of(sealed))
-        earned = paid(sealed, self.rewards(steps), discount=self.discount)
+        earned: list[Trajectory] = []
+        if sealed:
+            steps = self.features.of(turns_of(sealed))
+            earned = paid(sealed, self.rewards(steps), discount=self.discount)
         metrics |= rollout_metrics(earned, earned, clock.seconds["generate"])
-        moved, learned = improve(config, state, earned, clock)
+        moved, learned = rl.improve(config, state, earned, clock)
         if rl.is_due(step, config.run.rollouts_every):
             self.folder.save_rollouts(step, rollout_rows(earned, learned, state.chat, step))
         return {**metrics, **moved, **clock.metrics()}

@@ -1,4 +1,4 @@
-"""One step of reinforcement learning in which learned rewards stand in for the sealed ones."""
+"""Learned rewards in the place of the sealed ones."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from agent_rl.clock import Clock
-from agent_rl.config import RLConfig
-from agent_rl.measure import Learned, credit_metrics
-from agent_rl.stages import rl
-from agent_rl.stages.rl_state import State
 from agent_rl.trajectory import Trajectory, Turn
 
 
@@ -40,29 +35,6 @@ def paid(
         )
         for trajectory in trajectories
     ]
-
-
-def improve(
-    config: RLConfig, state: State, earned: list[Trajectory], clock: Clock
-) -> tuple[dict[str, float], Learned]:
-    """From episodes to new weights, as ``rl.train_step`` goes on after play."""
-    with clock("reference"):
-        batch = rl.experience_of(config, state, earned)
-        before = rl.score_before_update(config, state, batch)
-    with clock("credit"):
-        credit = rl.credit_of(config, state, batch, before)
-    with clock("train"):
-        metrics = rl.learn(config, state, batch, before, credit)
-    learned = Learned(batch, credit, before.gap_t)
-    metrics |= credit_metrics(learned, before.values)
-    metrics["kl/coef"] = state.kl.coef
-    if before.gap_t is not None:
-        state.kl.update(metrics["kl/reference"], len(earned))
-    with clock("sync"):
-        state.engine.load_weights(None)
-        if state.reference and rl.is_due(state.step + 1, config.reference_refresh):
-            state.reference.refresh(state.policy)
-    return metrics, learned
 
 
 def correlation(one: Tensor, other: Tensor) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from agent_rl.algorithms.best_of_n import expected_best, kl_bound, plug_in_kl
 from agent_rl.config import BestOfNConfig
 from agent_rl.errors import UserError
-from agent_rl.generating import split_assignments
+from agent_rl.generating import in_split, split_assignments
 from agent_rl.preflight import check_env, check_model, located
 from agent_rl.rollout import Deadlines
 from agent_rl.runs import Console, RunFolder
@@ -34,7 +34,9 @@ def check(config: BestOfNConfig, unborn: Collection[str] = ()) -> None:
     check_model(config.model, unborn)
     with located(f"env ({config.env.id})"):
         check_env(config.env)
-        check_sampled(config.env, {"gold": config.gold, "proxy": config.proxy})
+        check_sampled(
+            in_split(config.env, config.split), {"gold": config.gold, "proxy": config.proxy}
+        )
 
 
 def run(

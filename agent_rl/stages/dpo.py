@@ -170,11 +170,12 @@ def _data(config: DPOConfig, policy: Policy, chat: Chat, folder: RunFolder, show
             left_out |= {reason: left_out.get(reason, 0) + n for reason, n in why.items()}
             splits.append(examples)
         train, held_out = splits[0], splits[1] if len(splits) > 1 else []
-        everything = [*train, *held_out]
-        if config.loss.kind == "kto":
-            everything = with_mismatches(everything, limit, path)
+        n, everything = len(train), [*train, *held_out]
+        if config.loss.kind == "kto":  # no training example gets a held-out answer
+            mixed = with_mismatches([*held_out, *train], limit, path) if held_out else []
+            everything = [*with_mismatches(train, limit, path), *mixed[: len(held_out)]]
     if config.loss.needs_reference:  # a split at a time: measured later in the same passes
-        n, files = len(train), (folder.path / FILE, folder.path / f"held_out_{FILE}")
+        files = (folder.path / FILE, folder.path / f"held_out_{FILE}")
         parts = [everything[:n], everything[n:]]
         everything = [
             example
@@ -183,7 +184,7 @@ def _data(config: DPOConfig, policy: Policy, chat: Chat, folder: RunFolder, show
                 with_references(policy, part, file, config.micro_tokens, show) if part else []
             )
         ]
-    return _Data(everything[: len(train)], everything[len(train) :], left_out)
+    return _Data(everything[:n], everything[n:], left_out)
 
 
 def _batch(config: DPOConfig, train: Sequence[Example], step: int) -> list[Example]:

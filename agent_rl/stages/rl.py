@@ -147,6 +147,22 @@ def train_step(
     judged = [t for t in played if usable(config, t)]
     metrics = rollout_metrics(played, judged, clock.seconds["generate"])
     metrics["groups/kept"] = len({t.group for t in kept}) / len({t.group for t in played})
+    moved, learned = improve(config, state, kept, clock)
+    metrics |= moved
+    if is_due(step, config.run.rollouts_every):
+        folder.save_rollouts(step, rollout_rows(played, learned, state.chat, step))
+    return {**metrics, **clock.metrics()}
+
+
+def improve(
+    config: RLConfig, state: State, kept: list[Trajectory], clock: Clock
+) -> tuple[dict[str, float], Learned | None]:
+    """From what episodes earned to new weights, for the engine and for all that follow the policy.
+
+    Returns:
+        The metrics of the update, and what it learned from; nothing of either without episodes.
+    """
+    metrics: dict[str, float] = {}
     learned = None
     if kept:
         with clock("reference"):
@@ -164,13 +180,11 @@ def train_step(
     with clock("sync"):
         if learned:
             state.engine.load_weights(None)
-        if state.reference and is_due(step, config.reference_refresh):
+        if state.reference and is_due(state.step + 1, config.reference_refresh):
             state.reference.refresh(state.policy)
-        if state.opponent and is_due(step, config.opponent_refresh):
+        if state.opponent and is_due(state.step + 1, config.opponent_refresh):
             state.opponent.refresh(state.policy.model)
-    if is_due(step, config.run.rollouts_every):
-        folder.save_rollouts(step, rollout_rows(played, learned, state.chat, step))
-    return {**metrics, **clock.metrics()}
+    return metrics, learned
 
 
 async def collect(config: RLConfig, state: State) -> tuple[list[Trajectory], list[Trajectory]]:

@@ -103,12 +103,24 @@ def average(paths: Sequence[Path], shares: Sequence[float]) -> dict[str, Tensor]
         shares: One each, of sum 1.
 
     Raises:
-        UserError: Other names or shapes than the first's.
+        UserError: Other names or shapes than the first's, or a weight that is no finite number.
     """
     with ExitStack() as stack:
         sources = [stack.enter_context(Tensors(path)) for path in paths]
         _check_tensors(paths, sources)
-        return {name: _mean([s.get(name) for s in sources], shares) for name in sources[0].shapes}
+        averaged = {}
+        for name in sources[0].shapes:
+            tensors = [source.get(name) for source in sources]
+            _refuse_non_finite(name, paths, tensors)
+            averaged[name] = _mean(tensors, shares)
+        return averaged
+
+
+def _refuse_non_finite(name: str, paths: Sequence[Path], tensors: Sequence[Tensor]) -> None:
+    """A NaN of one model would be one of the average."""
+    for path, tensor in zip(paths, tensors, strict=True):
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{path}: {name} has weights that are NaN or infinite; leave it out")
 
 
 def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:

@@ -26,7 +26,7 @@ from agent_rl.runs import Console, RunFolder
 from agent_rl.runs.files import read_json_lines, to_json, write_atomically
 from agent_rl.segment_rewards.asking import labels_due
 from agent_rl.segment_rewards.clips import Clip, clips_of
-from agent_rl.segment_rewards.learner import Learner, train
+from agent_rl.segment_rewards.learner import QUERIES, Learner, train
 from agent_rl.segment_rewards.sealed import opened
 from agent_rl.segment_rewards.stream import refuse_unstreamable, streams
 from agent_rl.stages import rl
@@ -129,8 +129,7 @@ class FeedbackLearner(Learner):
             true = [opened(action.sealed)[0] for action in actions]
             flips = rng.random(len(actions)) < self.config.label_noise
             return [-word if flip else word for word, flip in zip(true, flips, strict=True)]
-        path = Path(self.config.labels_path or self.folder.path / "labels.jsonl")
-        return answers_of(actions, step, path, self.folder.path / "queries.jsonl")
+        return answers_of(actions, step, self.answers, self.folder.path / QUERIES)
 
     def _fit(self) -> dict[str, float]:
         fitted = self.ensemble.fit(
@@ -159,22 +158,15 @@ def answers_of(actions: Sequence[Clip], step: int, answers: Path, queries: Path)
     Args:
         actions: Clips of one step.
         step: They are asked about once for each step.
-        answers: JSON Lines with ``id`` and ``feedback``.
-        queries: Where those are written that have no answer.
+        answers: JSON Lines with ``id`` and ``feedback``; of several words the last counts.
+        queries: Where those are written that have no answer. A word that was filled in there is
+            read as well, and kept.
 
     Raises:
         UserError: Some have none yet, or one is neither 1 nor -1.
     """
-    known: dict[str, float] = {}
-    for number, row in enumerate(read_json_lines(answers), start=1):
-        word = row.get("feedback")
-        if word is None:
-            continue
-        if isinstance(word, bool) or word not in (1, -1):
-            raise UserError(
-                f"{answers}, row {number}: feedback is {word!r}; it must be 1 (good) or -1 (bad)"
-            )
-        known[str(row.get("id"))] = float(word)
+    filled = _words_in(queries)
+    known = filled | _words_in(answers)
     names = [content_id(action.text, step) for action in actions]
     rows = {
         name: {"id": name, "action": action.text, "feedback": None}
@@ -182,9 +174,26 @@ def answers_of(actions: Sequence[Clip], step: int, answers: Path, queries: Path)
         if name not in known
     }
     if rows:
-        write_atomically(queries, "".join(to_json(row) + "\n" for row in rows.values()))
+        kept = [row for row in read_json_lines(queries) if str(row.get("id")) in filled]
+        text = "".join(to_json(row) + "\n" for row in [*kept, *rows.values()])
+        write_atomically(queries, text)
         raise UserError(
             f"{len(rows)} actions wait for a word: add the rows of {queries} to {answers} with "
             "feedback 1 (good) or -1 (bad), then go on with --resume"
         )
     return [known[name] for name in names]
+
+
+def _words_in(path: Path) -> dict[str, float]:
+    """By the id of the action; the last word where there are several."""
+    known: dict[str, float] = {}
+    for number, row in enumerate(read_json_lines(path), start=1):
+        word = row.get("feedback")
+        if word is None:
+            continue
+        if isinstance(word, bool) or word not in (1, -1):
+            raise UserError(
+                f"{path}, row {number}: feedback is {word!r}; it must be 1 (good) or -1 (bad)"
+            )
+        known[str(row.get("id"))] = float(word)
+    return known

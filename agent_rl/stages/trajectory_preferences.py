@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,7 @@ from agent_rl.segment_rewards.asking import (
 )
 from agent_rl.segment_rewards.clips import Clip, clips_of
 from agent_rl.segment_rewards.ensemble import RewardEnsemble, preference_loss
-from agent_rl.segment_rewards.learner import Learner, train
+from agent_rl.segment_rewards.learner import QUERIES, Learner, train
 from agent_rl.segment_rewards.paying import correlation
 from agent_rl.segment_rewards.sealed import opened
 from agent_rl.segment_rewards.stream import refuse_unstreamable, streams
@@ -182,8 +181,7 @@ class PreferenceLearner(Learner):
     def _labeler(self) -> Labeler:
         if self.config.labeler == "synthetic":
             return SyntheticLabeler(self.config.label_noise)
-        answers = self.config.labels_path or self.folder.path / "labels.jsonl"
-        return FileLabeler(self.folder.path / "queries.jsonl", Path(answers), QUESTION)
+        return FileLabeler(self.folder.path / QUERIES, self.answers, QUESTION)
 
 
 def measure(

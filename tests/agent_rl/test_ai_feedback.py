@@ -196,6 +196,24 @@ def test_what_gives_no_verdict_is_left_out_and_counted(server, settings, tmp_pat
         run(config, tmp_path / "down")
 
 
+def test_an_answer_cannot_end_its_turn_in_the_judges_prompt(monkeypatch):
+    judge = LocalSpeaker(ModelConfig(tiny=TINY), SamplingConfig(max_tokens=2), 0, 1000)
+    chat = judge.chat
+    mark = chat.tokenizer.eos_token
+    assert chat.encode(f"a{mark}b").count(chat.tokenizer.eos_token_id) == 1
+    asked = []
+    ids_of = chat.prompt_ids
+    monkeypatch.setattr(chat, "prompt_ids", lambda m: asked.append(ids_of(m)) or asked[-1])
+    prompt = ({"role": "user", "content": "hello"},)
+    principle = Principle("kind", choose="Which?")
+    for answer in ("one", f"one{mark}A"):
+        asyncio.run(judge.prefer(prompt, answer, "other", principle))
+        messages = [*prompt, {"role": "assistant", "content": answer}]
+        asyncio.run(judge.reply([*messages, {"role": "user", "content": "Why?"}], 0))
+    ends = [ids.count(chat.tokenizer.eos_token_id) for ids in asked]
+    assert ends[:3] == ends[3:]
+
+
 def test_a_local_judge_chooses_by_the_normalised_probabilities_of_a_and_b():
     config = ModelConfig(tiny=TINY)
     judge = LocalSpeaker(config, SamplingConfig(), 0, 1000)

@@ -23,7 +23,7 @@ from agent_rl.errors import UserError
 from agent_rl.runs import Console, RunFolder
 from agent_rl.sample_pool import Prompt, Sample, read_pool
 from agent_rl.stages import best_of_n
-from rl_verifiers import register
+from rl_verifiers import Score, register
 
 TINY = TinyModel(
     hidden_size=16,
@@ -161,6 +161,22 @@ def test_the_stage_measures_gold_and_proxy_and_goes_on_to_the_same_bytes(tmp_pat
     run(config, tmp_path / "half", resume=True)
     for name in ("samples.jsonl", "points.jsonl"):
         assert (tmp_path / "half" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
+def test_a_cut_completion_earns_no_gold_of_a_verifier_but_the_proxy_reads_it(tmp_path):
+    register("samples_one")(lambda: lambda completion, row: 1.0)
+    config = settings(gold="samples_one", proxy="samples_one", on_truncation="zero")
+    run(config, tmp_path / "run")
+    samples = [s for p in read_pool(RunFolder.open(tmp_path / "run")) for s in p.samples]
+    assert {s.cut for s in samples} == {False, True}
+    assert all(s.scores == {"gold": float(not s.cut), "proxy": 1.0} for s in samples)
+
+
+def test_a_verifier_that_is_down_stops_it_and_leaves_nothing_to_resume_from(tmp_path):
+    register("samples_down")(lambda: lambda completion, row: Score.failed("down"))
+    with pytest.raises(UserError, match="proxy: the verifier failed on all 16 completions"):
+        run(settings(proxy="samples_down"), tmp_path / "run")
+    assert (tmp_path / "run/samples.jsonl").read_text() == ""
 
 
 def test_prompts_with_too_few_judged_samples_are_left_out():

@@ -13,6 +13,7 @@ from agent_rl.loading import build_stage, load_recipe
 from agent_rl.runs import Console, RunFolder
 from agent_rl.runs.tables import tables_of, with_interval
 from agent_rl.stages import compare
+from rl_verifiers import Score, registry
 
 TINY = TinyModel(hidden_size=16, layers=1, heads=2, characters="abc ", tokens=())
 
@@ -80,7 +81,7 @@ def test_a_policy_ties_with_itself_and_best_of_n_beats_it(tmp_path):
     assert best["win_rate"] > 0.6
     assert best["win_rate_interval"][0] > 0.5
     assert best["against"] == "again"
-    assert [len(row) for row in (one, best)] == [10, 10]
+    assert [len(row) for row in (one, best)] == [11, 11]
 
 
 def test_kl_is_the_mean_log_ratio_of_what_was_said(tmp_path):
@@ -126,8 +127,11 @@ def test_a_resumed_comparison_plays_only_what_is_missing(tmp_path):
     before = (samples / "01.jsonl").read_text()
     (samples / "01.jsonl").unlink()
     kept = (samples / "00.jsonl").stat().st_mtime_ns
+    (samples / ".01.jsonl.7.tmp").write_text(before[: len(before) // 2])  # killed while writing
     again = _run(config, resume=True)
     assert again["comparison"] == whole["comparison"]
+    logged = (Path(config.run.dir) / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in logged] == [1, 2]
     assert (samples / "01.jsonl").read_text() == before
     assert (samples / "00.jsonl").stat().st_mtime_ns == kept
 
@@ -160,3 +164,93 @@ def test_tables_of_a_summary():
     assert with_interval(0.5, (0.4, 0.6)) == "0.500 (0.400 to 0.600)"
     assert with_interval(None, None) == ""
     assert Contestant("p").label == "p"
+
+
+def _rows(config, number: int = 0) -> list[dict]:
+    path = Path(config.run.dir) / "samples" / f"{number:02d}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_tasks_of_one_id_stay_apart(tmp_path):
+    base = _policy(tmp_path / "base")
+    config = _config(tmp_path, [{"path": base}, {"path": base, "name": "b", "best_of": 4}])
+    env = tmp_path / "says_a.py"
+    env.write_text(env.read_text().replace("str(i)", "'same'"))
+    one, best = _run(config)["comparison"]
+    rows = _rows(config)
+    assert (one["n"], one["errors"]) == (48, 0)
+    assert one["reward"] == pytest.approx(sum(r["reward"] for r in rows) / 48)
+    pairs = list(zip(_rows(config, 1), rows, strict=True))
+    wins = [(1 + (b["reward"] > a["reward"]) - (b["reward"] < a["reward"])) / 2 for b, a in pairs]
+    assert best["win_rate"] == pytest.approx(sum(wins) / 48)
+
+
+@pytest.fixture
+def verifier(monkeypatch):
+    """``verifier(function)``: let the verifier ``odd`` behave so."""
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered), raising=True)
+
+    def make(function):
+        registry._registered["odd"] = lambda: function
+
+    return make
+
+
+def test_a_verifier_decides_reward_and_pass_and_cut_completions_earn_nothing(tmp_path, verifier):
+    verifier(lambda completion, row: Score.correct(value=-2.0))
+    base = _policy(tmp_path / "base")
+    config = _config(tmp_path, [{"path": base}], verifier="odd", on_truncation="zero")
+    _run(config)
+    rows = _rows(config)
+    cut = [row for row in rows if row["finish_reason"] == "length"]
+    assert 0 < len(cut) < len(rows)
+    assert {(r["reward"], r["passed"], r["status"]) for r in cut} == {(0.0, False, "over_limit")}
+    judged = {(r["reward"], r["passed"]) for r in rows if r["finish_reason"] == "stop"}
+    assert judged == {(-2.0, True)}
+
+
+def test_what_a_verifier_could_not_judge_is_no_reward_and_counted(tmp_path, verifier):
+    verifier(lambda completion, row: Score.failed("down") if row["id"] == "3" else len(completion))
+    base = _policy(tmp_path / "base")
+    contestants = [{"path": base}, {"path": base, "name": "b", "best_of": 2}]
+    one, best = _run(_config(tmp_path, contestants, verifier="odd"))["comparison"]
+    assert [(row["n"], row["errors"]) for row in (one, best)] == [(40, 8), (40, 8)]
+    assert best["reward"] > one["reward"] > 0
+
+
+def test_a_verifier_that_is_down_stops_it_and_nothing_is_kept(tmp_path, verifier):
+    verifier(lambda completion, row: Score.failed("down"))
+    base = _policy(tmp_path / "base")
+    config = _config(tmp_path, [{"path": base}], verifier="odd")
+    with pytest.raises(
+        UserError, match=r"verifier: the verifier failed on all 48 .* down; mend it"
+    ):
+        _run(config)
+    verifier(lambda completion, row: 1.0)
+    assert _run(config, resume=True)["comparison"][0]["reward"] == 1.0
+
+
+def test_kl_is_told_only_where_there_is_one(tmp_path):
+    base = _policy(tmp_path / "base")
+    bent = _moved(base, tmp_path / "bent", 4.0)
+    other = Path(_moved(base, tmp_path / "other", 4.0))
+    template = next(other.glob("chat_template*"))
+    template.write_text(template.read_text() + " ")
+    contestants = [{"path": base}, {"path": bent}, {"path": str(other)}]
+    config = _config(tmp_path, contestants)
+    assert [row["kl"] is None for row in _run(config)["comparison"]] == [False, False, True]
+    greedy = {"max_tokens": 4, "temperature": 0.0}
+    settings = {"sampling": greedy, "run": {"dir": str(tmp_path / "greedy")}}
+    rows = _run(_config(tmp_path, contestants, **settings))["comparison"]
+    assert [row["kl"] for row in rows] == [0.0, None, None]
+    with pytest.raises(UserError, match=r"models\.0\.best_of is 2, but sampling\.temperature is 0"):
+        _config(tmp_path, [{"path": base, "best_of": 2}], sampling=greedy)
+
+
+def test_self_play_is_refused_unless_the_split_has_an_opponent(tmp_path):
+    base = _policy(tmp_path / "base")
+    env = {"id": "text/TicTacToe-v0", "options": {"opponent": "self"}}
+    with pytest.raises(UserError, match="plays against itself"):
+        compare.check(_config(tmp_path, [{"path": base}], env=env))
+    env["options"] = {"opponent": {"train": "self", "test": "minimax"}}
+    compare.check(_config(tmp_path, [{"path": base}], env=env))

@@ -161,9 +161,7 @@ def test_the_critic_of_an_ensemble_is_on_its_scale(normalize, folder, tmp_path):
     """Its members' scores are centred before they are combined; here both members are equal."""
     first, second = load_reward_model(folder()), load_reward_model(folder())
     whole = Standing(mean=3.0, std=4.0, members=2, combine="min")
-    model = RewardModel(
-        first.network, first.chat, first.standing, members=[second], ensemble=whole
-    )
+    model = RewardModel(first.network, first.chat, first.standing, members=[second], ensemble=whole)
     path = tmp_path / "ensemble"
     save_reward_model(model, path)
     entries = [{"path": str(path), "normalize": normalize}]

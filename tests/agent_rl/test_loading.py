@@ -18,7 +18,11 @@ from agent_rl.loading import build, load_recipe, parse_overrides, put, read
 from agent_rl.settings import SettingError, construct
 from agent_rl.yaml_text import YAMLError, from_yaml, to_yaml
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "configs").rglob("*.yaml")
+    if path.read_text(encoding="utf-8").startswith("# agent-rl train ")
+)
 ENV = {"id": "text/Arithmetic-v0"}
 RL = {"model": {"tiny": {}}, "envs": [ENV]}
 
@@ -281,7 +285,7 @@ def test_kl_overrides_keep_the_rest_of_the_kl(load):
 # Recipes.
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_printed_configuration_reads_back_equal(path, tmp_path):
     recipe = load_recipe(str(path))
     (tmp_path / "printed.yaml").write_text(recipe.to_yaml())

@@ -111,6 +111,15 @@ def test_what_cannot_be_averaged_is_refused_in_one_line(saved, tmp_path):
     assert names(0.0, 0.0) == ["models"]
 
 
+def test_a_model_of_nans_is_refused_by_name(saved, tmp_path):
+    broken, chat = models.load(ModelConfig(tiny=TINY), 5)
+    with torch.no_grad():
+        broken.model.norm.weight[0] = float("nan")
+    models.save(broken, chat, tmp_path / "broken")
+    with pytest.raises(UserError, match=r"broken: model\.norm\.weight has weights that are NaN"):
+        run(tmp_path, (saved("a", 1), 1.0), (str(tmp_path / "broken"), 1.0))
+
+
 def test_a_recipe_names_earlier_models_and_checkpoints(tmp_path):
     text = {
         "run": {"dir": str(tmp_path / "r")},

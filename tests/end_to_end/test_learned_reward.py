@@ -110,6 +110,28 @@ def test_a_recipe_trains_a_reward_model_and_then_the_policy_against_it(train, tm
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_rounds_of_pairs_are_mixed_and_their_prompts_trained_on(train, tmp_path):
+    """Files that earlier stages will make are not looked for before they are there."""
+    stages = RECIPE["stages"]
+    options = {"prompts": {"path": "@one"}, "reward_models": [{"path": "@rm"}]}
+    baseline = {"prompts": {"path": "@one"}, "reward_model": {"path": "@rm"}}
+    online = {"id": "text/Preference-v0", "options": {**baseline, "baseline": "chosen"}}
+    tree = {
+        "one": stages["pairs"],
+        "two": {**stages["pairs"], "tasks": 16, "run": {"seed": 1}},
+        "rm": {**stages["rm"], "data": {"paths": ["@one", "@two"]}},
+        "rl": rl({"id": "text/LearnedReward-v0", "options": options}),
+        "again": {**rl(online), "group_size": 2, "steps": 1},
+    }
+    found = train({"run": {"dir": "run"}, "stages": tree})["stages"]
+    files = [tmp_path / f"run/{name}/data.jsonl" for name in ("1-one", "2-two")]
+    pairs = [len(file.read_text().splitlines()) for file in files]
+    assert max(pairs) < found["rm"]["train_items"] <= sum(pairs)
+    assert len([row for row in metrics(tmp_path / "run/4-rl") if "reward/part/model" in row]) == 3
+    (row,) = (row for row in metrics(tmp_path / "run/5-again") if "reward/part/win_rate" in row)
+    assert row["reward/part/comparisons"] == 1  # with the chosen answers, which are messages
+
+
 def test_a_group_is_paid_by_comparing_its_members(train, tmp_path):
     model = from_policy(ModelConfig(tiny=TinyModel(**TINY)), 0)
     save_reward_model(model, tmp_path / "rm")

@@ -1,6 +1,5 @@
 """Every recipe's wiring runs; a killed one ends bit for bit as one that was not; twins load."""
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from agent_rl.errors import UserError
 from agent_rl.loading import load_recipe
 from agent_rl.recipe import run_recipe
 from agent_rl.yaml_text import from_yaml
+from rl_verifiers import VerifierError
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "configs/recipes"
@@ -34,7 +34,7 @@ SMALL = {
     "evaluation": {"every": 0, "tasks": 2},
 }
 STEPS = {"sft": 60, "rl": 3}
-SUMS = {"terms": 2, "low": 1, "high": 5}  # 25 problems: a tiny model gets some of them right
+SUMS = {"terms": 2, "low": 1, "high": 5, "format_reward": 0.5}  # rewards that differ
 
 
 @pytest.fixture(autouse=True)
@@ -135,9 +135,8 @@ def test_a_recipe_killed_twice_ends_as_one_that_was_not(tmp_path, agent_rl, star
         whole, resumed = weights(tmp_path / "whole" / stage), weights(cut / stage)
         assert whole.keys() == resumed.keys()
         assert [name for name in whole if not whole[name].equal(resumed[name])] == [], stage
-    assert not weights(cut / "4-dpo")["lm_head.weight"].equal(
-        weights(cut / "5-rlvr")["lm_head.weight"]
-    )
+    before, after = weights(cut / "4-dpo"), weights(cut / "5-rlvr")
+    assert not all(before[name].equal(after[name]) for name in before)
 
 
 def test_a_stage_that_fails_leaves_the_finished_ones(tmp_path):
@@ -148,7 +147,7 @@ def test_a_stage_that_fails_leaves_the_finished_ones(tmp_path):
     (run / "summary.json").unlink()
     finished = weights(run / "3-rm")
     (run / "3-rm/model").rename(tmp_path / "away")
-    with pytest.raises(UserError, match=r"best_of_n.*3-rm/model") as error:
+    with pytest.raises((UserError, VerifierError), match=r"no folder .*3-rm/model") as error:
         run_recipe(recipe, resume=True)
     assert "\n" not in str(error.value)
     assert (run / "2-pairs/data.jsonl").stat().st_size > 0

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, Self, get_args
 
 from rl_envs.core import Reply
 from rl_envs.tasks import DataError
-from rl_envs.text.prompted import OWN, PromptedEnv
+from rl_envs.text.prompted import OWN, PromptedEnv, answer_text
 from rl_verifiers import make
 from rl_verifiers.runner import MAX_CHARACTERS, score_one, score_sync
 from rl_verifiers.score import Row, Score, Verifier
@@ -147,8 +147,8 @@ class BaselineComparison:
 
     async def ascore(self, completion: str, row: Row) -> Score:
         """Score one completion."""
-        baseline = row.get(self.column)
-        if not isinstance(baseline, str) or not baseline.strip():
+        baseline = answer_text(row.get(self.column))
+        if not baseline.strip():
             return Score.wrong(
                 f"no baseline: the column {self.column} holds no text", status="bad_reference"
             )

@@ -57,7 +57,7 @@ class PromptedEnv(TextEnv):
         rows = self._given.get("rows")
         if rows is None:
             if self._given["path"] in AWAITED.get():
-                return ListTasks([Task("awaited", "?", "?", {"completion": "?"})])
+                return ListTasks([Task(split, f"of {split}", "?", {"completion": "?"})])
             rows = load_rows(self._given["path"], columns=self._given.get("columns"))
         tasks = tasks_from_rows(rows)
         kept = [task for task in tasks if bucket(content_id(task.prompt)) == split]
@@ -78,8 +78,7 @@ class PromptedEnv(TextEnv):
         if self._inner is not None:
             return self._inner.demonstration(task, style, rng)
         for column in ("completion", "chosen"):
-            found = task.info.get(column)
-            if isinstance(found, str) and found:
+            if found := answer_text(task.info.get(column)):
                 return found
         raise DataError(f"task {task.id} has no completion to demonstrate with")
 
@@ -120,6 +119,13 @@ class PromptedEnv(TextEnv):
             raise DataError(f"{place} is {spec!r:.60}; it must be a verifier's name or a mapping")
         check_verifier(place, spec)
         return resolve_verifier(spec)
+
+
+def answer_text(value: Any) -> str:
+    """An answer in a column: a text, or messages that end with the assistant's; else empty."""
+    if isinstance(value, list | tuple) and value and isinstance(value[-1], Mapping):
+        value = value[-1].get("content") if value[-1].get("role") == "assistant" else None
+    return value if isinstance(value, str) else ""
 
 
 def check_keys(place: str, given: Any, known: Sequence[str]) -> Mapping[str, Any]:

@@ -193,3 +193,79 @@ def test_a_label_survives_a_lone_surrogate(tmp_path):
     again = LabelStore(tmp_path / "o.jsonl", [item])
     assert again.next("me") is None
     again.close()
+
+
+def test_a_lone_surrogate_reaches_the_page(tmp_path):
+    given = tmp_path / "a.jsonl"
+    given.write_text(json.dumps({"prompt": "p", "completions": ["a\ud800", "b"]}) + "\n")
+    with Labelling(given, tmp_path / "o.jsonl") as server:
+        item = server.next()["item"]
+        assert {item["left"], item["right"]} == {"a\ud800", "b"}
+        assert server.choose(item["key"], "left").json()["done"] == 1
+
+
+def test_another_web_page_may_not_label(files):
+    with Labelling(*files) as server:
+        key = server.next()["item"]["key"]
+        for origin, status in (
+            ("http://evil.example", 403),
+            ("null", 403),
+            (f"http://127.0.0.1:{server.port + 1}", 403),
+            (server.url, 200),
+        ):
+            answer = server.ask(
+                "POST", "/api/choose", json={"item": key, "choice": "tie"}, headers={"Origin": origin}
+            )
+            assert answer.status_code == status, origin
+        assert server.ask("OPTIONS", "/api/choose", headers={"Origin": "null"}).status_code == 405
+    assert len(read_rows(files[1])) == 1
+
+
+def test_a_name_is_one_however_it_is_typed(files, capsys):
+    with Labelling(*files, "--annotator", " ann ") as server:
+        server.choose(server.next()["item"]["key"], "left")
+        for name in ("ann", "ann ", "  ", "Ze\u0301", "Z\u00e9"):
+            server.choose(server.next(name)["item"]["key"], "left", name)
+    assert [row["annotator"] for row in read_rows(files[1])] == [*["ann"] * 4, *["Z\u00e9"] * 2]
+    refused(capsys, *files, "--annotator: annotator must be a name", "--annotator", "a\nb")
+    refused(capsys, *files, "--annotator is empty", "--annotator", " ")
+
+
+def test_lines_of_others_stay_to_the_byte(files):
+    given, output = files
+    before = b'{"a": NaN, "a": 1.0}\r\n\n{"last": "without its end"}'
+    output.write_bytes(before)
+    store = LabelStore(output, load_items(str(given)))
+    store.choose(store.next("ann"), "ann", "left", None)
+    store.undo("ann")
+    store.close()
+    assert output.read_bytes() == before + b"\n"
+
+
+@pytest.mark.parametrize("content", [b"no json", b"[1, 2]\n", b'{"a": "\xff"}\n', b'{\n "a": 1\n}\n'])
+def test_an_output_that_is_not_ours_stays_and_is_not_locked(files, content):
+    given, output = files
+    output.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"labels.jsonl.*(another --output|damaged|no JSON)"):
+            LabelStore(output, load_items(str(given)))
+    assert output.read_bytes() == content
+
+
+def test_a_linked_output_stays_a_link_and_has_one_server(files, tmp_path):
+    given, output = files
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(output)
+    items = load_items(str(given))
+    store = LabelStore(link, items)
+    store.choose(items[0], "ann", "left", None)
+    store.choose(items[1], "ann", "left", None)
+    store.undo("ann")
+    assert link.is_symlink()
+    assert len(read_rows(output)) == 1
+    with pytest.raises(UserError, match="another agent-rl label"):
+        LabelStore(output, items)
+    output.unlink()
+    with pytest.raises(UserError, match="no longer there"):
+        store.undo("ann")
+    store.close()

@@ -1,7 +1,11 @@
-"""The page of ``agent-rl label`` in a real browser; skipped where there is no Chromium."""
+"""The page of ``agent-rl label`` in a real browser; skipped where there is no Chromium.
+
+With AGENT_RL_REQUIRE_BROWSER set, as CI does, it fails there instead.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -18,12 +22,22 @@ PAIRS = [
 ]
 
 
+def missing(what):
+    """Skip, or fail where a browser is required."""
+    if os.environ.get("AGENT_RL_REQUIRE_BROWSER"):
+        pytest.fail(f"a browser is required: {what} is not installed")
+    pytest.skip(f"a browser: {what} is not installed")
+
+
 @pytest.fixture(scope="module")
 def browser():
     path = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     if path is None:
-        pytest.skip("a browser: chromium is not installed")
-    sync_api = pytest.importorskip("playwright.sync_api")
+        missing("chromium")
+    try:
+        from playwright import sync_api
+    except ModuleNotFoundError:
+        missing("playwright")
     with sync_api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started

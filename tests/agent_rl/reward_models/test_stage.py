@@ -235,7 +235,7 @@ def test_several_files_are_split_as_one(kind, settings, tmp_path):
         lines = "".join(json.dumps(row) + "\n" for row in some)
         (tmp_path / f"{name}.jsonl").write_text(lines)
     paths = tuple(str(tmp_path / f"{name}.jsonl") for name in ("one", "two"))
-    config = dataclasses.replace(settings(kind, 90), data=JudgedData(paths=paths))
+    config = settings(kind, 90, data=JudgedData(paths=paths), held_out=80)
     train, test = (load_items(config, split, tell=print) for split in ("train", "test"))
     asked = [{item.prompt[0]["content"] for item in items} for items in (train, test)]
     assert not asked[0] & asked[1]

@@ -123,6 +123,6 @@ def test_no_series_breaks_it(value):
     names = ("kl/reference", "policy/entropy", "length/mean", "reward/mean", "reward/std")
     for odd in (*names, "eval/greedy", "probe/refusals"):
         rows = [{"step": s, **dict.fromkeys(names, 1.0), odd: value} for s in range(1, 20)]
-        rows += [{"step": 20, **dict.fromkeys(names, -2.0), odd: value}]
+        rows += [{"step": 20, **dict.fromkeys([*names, odd], -2.0)}]
         flags(rows)
         early_warnings(rows)

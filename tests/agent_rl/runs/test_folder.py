@@ -80,6 +80,15 @@ def test_a_folder_in_which_something_was_measured_is_not_discarded(folder):
     assert files(folder.path) == ["config.yaml", "environment.json", "metrics.jsonl"]
 
 
+def test_a_folder_with_data_is_not_discarded_and_one_with_an_empty_file_is(folder):
+    (folder.path / "samples.jsonl").write_text('{"a": 1}\n')
+    folder.discard_unused()
+    assert (folder.path / "config.yaml").exists()
+    (folder.path / "samples.jsonl").write_text("")
+    folder.discard_unused()
+    assert not folder.path.exists()
+
+
 def test_discarding_leaves_what_is_not_ours(folder):
     (folder.path / "notes.txt").write_text("mine")
     folder.discard_unused()
