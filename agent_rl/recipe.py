@@ -42,6 +42,8 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     overwrite = overwrite or any(config.run.overwrite for _, config in recipe.stages)
     show = Console(recipe.name)
     done = finished(recipe) if resume else {}
+    for _, config in recipe.stages:
+        check_resumable(config, recipe, resume)
     if len(done) == len(recipe.stages):
         print(f"{recipe.dir} is finished already; nothing was changed (more steps: --steps N)")
         return _whole_summary(recipe, done)
@@ -51,7 +53,6 @@ def run_recipe(recipe: Recipe, *, resume: bool = False, overwrite: bool = False)
     unborn = Unborn(result_of(config) for name, config in recipe.stages if name not in done)
     for name, config in recipe.stages:
         if name not in done:
-            check_resumable(config, recipe, resume)
             check_stage(config, f"stages.{name}" if name else "", unborn)
     opened = _Folders(recipe, resume, overwrite)
     with opened.discarded_if_unused():

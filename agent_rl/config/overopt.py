@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,7 @@ class OveroptConfig:
         kl_coefs: Coefficients of the KL penalty; RL runs once with each against each proxy.
         measure_every: Steps between two measurements of gold, proxy and KL.
         measure_samples: Fresh completions of each measurement, on tasks of the test split.
-        best_of_n: The N of best-of-N.
+        best_of_n: The N of best-of-N; 1 among them, from which gains are counted.
         pool_tasks: Tasks of the test split on which best-of-N is measured.
         pool_samples: Completions of each of them, from which every N is estimated; at least the
             largest N, better several times that.
@@ -56,6 +57,8 @@ class OveroptConfig:
         """Settings that cannot work together."""
         for name in ("labels", "kl_coefs", "seeds", "best_of_n"):
             values = getattr(self, name)
+            if name == "kl_coefs":  # as their folders are named
+                values = tuple(f"{value:g}" for value in values)
             if not values:
                 yield name, "is empty"
             if len(set(values)) < len(values):
@@ -64,6 +67,14 @@ class OveroptConfig:
             low = [value for value in getattr(self, name) if value < lowest]
             if low:
                 yield name, f"holds {low[0]:g}; each must be at least {lowest}"
+        if not all(map(math.isfinite, self.kl_coefs)):
+            yield "kl_coefs", "holds what is not finite"
+        if self.best_of_n and 1 not in self.best_of_n:
+            yield "best_of_n", "lacks 1, the start from which gains are counted; add it"
+        if "split" in self.env.options:
+            yield "env.options.split", "is set by the laboratory (trains on train, measures on test)"
+        if self.env.weight != 1.0:
+            yield "env.weight", "does nothing here: there is one environment; leave it out"
         if not self.label_temperature > 0:
             yield "label_temperature", f"is {self.label_temperature:g}; it must be above 0"
         if max(self.best_of_n, default=0) > self.pool_samples:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -62,16 +63,18 @@ def _kept(file: Path, key: str, examples: Sequence[Example]) -> list[list[float]
         kept, its_key = content["logprobs"], content["key"]
         counts = [len(values) for values in kept]
         finite = all(math.isfinite(value) for values in kept for value in values)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     wanted = [len(e.segments) + len(e.others) for e in examples]
     return kept if its_key == key and counts == wanted and finite else None
 
 
 def _key(policy: Policy, examples: Sequence[Example]) -> str:
-    """Names the weights, their precision and the tokens."""
+    """Names the weights, their precision, the model's settings and the tokens."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{policy.compute} {policy.temperature}".encode())
+    settings: Any = policy.model.config
+    about = f"{policy.compute} {policy.temperature} {settings.to_json_string()}"
+    digest.update(about.encode())
     for name, tensor in sorted(policy.model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)

@@ -40,7 +40,12 @@ def label(arguments: argparse.Namespace) -> int:
     _check_output(output, arguments.input)
     token = read_token(arguments.token_file, TOKEN_VARIABLE)
     check_address(arguments.host, token, variable=TOKEN_VARIABLE)
-    items = load_items(arguments.input, per_prompt=arguments.per_prompt, seed=arguments.seed)
+    items = load_items(
+        arguments.input,
+        per_prompt=arguments.per_prompt,
+        seed=arguments.seed,
+        tell=None if arguments.json else _to_stderr,
+    )
     store = LabelStore(output, items, seed=arguments.seed)
     try:
         with listen(arguments.host, arguments.port) as listener:
@@ -55,6 +60,10 @@ def label(arguments: argparse.Namespace) -> int:
     finally:
         store.close()
     return ended(status)
+
+
+def _to_stderr(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr, flush=True)
 
 
 def _check_output(output: Path, given: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -38,7 +38,9 @@ class Item:
     info: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load_items(path: str, *, per_prompt: int = 1, seed: int = 0) -> list[Item]:
+def load_items(
+    path: str, *, per_prompt: int = 1, seed: int = 0, tell: Callable[[str], None] | None = None
+) -> list[Item]:
     """The items of a file, in its order, each once.
 
     Args:
@@ -47,6 +49,7 @@ def load_items(path: str, *, per_prompt: int = 1, seed: int = 0) -> list[Item]:
             several of each prompt.
         per_prompt: Pairs drawn from more than two completions of a prompt; 0 for all.
         seed: Of that draw.
+        tell: Gets a line about rows of pairs that cannot be compared, where there are any.
 
     Raises:
         UserError: A row that is none of these, or nothing to compare.
@@ -54,7 +57,10 @@ def load_items(path: str, *, per_prompt: int = 1, seed: int = 0) -> list[Item]:
     """
     rows = load_rows(path)
     if "chosen" in rows[0] or "ranks" in rows[0] or "scores" in rows[0]:
-        pairs = read_pairs(path, most_unusable=1.0).pairs
+        file = read_pairs(path, most_unusable=1.0)
+        pairs = file.pairs
+        if tell and file.left_out:
+            tell(file.note())
     else:
         pairs = [p for group in _groups(rows, path) for p in _drawn(*group, per_prompt, seed)]
     items: dict[str, Item] = {}

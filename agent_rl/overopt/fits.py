@@ -62,7 +62,9 @@ class Fit:
 
 
 def fit(form: str, d: Sequence[float], gain: Sequence[float]) -> Fit | None:
-    """Least squares; None with fewer than three points at d > 0, or with all of them at one d.
+    """Least squares; None where that says nothing.
+
+    That is with fewer than three points at d > 0, all of them at one d, or a value not finite.
 
     Args:
         form: ``rl`` or ``best_of_n``.
@@ -72,7 +74,8 @@ def fit(form: str, d: Sequence[float], gain: Sequence[float]) -> Fit | None:
     points = [(x, y) for x, y in zip(d, gain, strict=True) if x > 0]
     x = np.array([point[0] for point in points])
     y = np.array([point[1] for point in points])
-    if len(points) < 3 or np.ptp(x) < 1e-9:
+    finite = bool(np.isfinite(x).all() and np.isfinite(y).all())
+    if len(points) < 3 or not finite or np.ptp(x) < 1e-9:
         return None
     basis = np.stack([x, -x * np.array([FORMS[form](value) for value in x])], axis=1)
     (alpha, beta), *_ = np.linalg.lstsq(basis, y, rcond=None)

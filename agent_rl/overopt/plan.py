@@ -74,10 +74,12 @@ class Plan:
     def sft_stage(self) -> StageConfig:
         """Supervised training of the starting policy."""
         given = self._section("sft")
-        data = given.get("data")
-        if data is None or (isinstance(data, Mapping) and not data.get("path")):
+        data = self._mapping("sft.data", given.get("data"))
+        if not data.get("path"):
+            if data.get("env"):
+                raise UserError(f"{self.where}: sft.data.env is the laboratory's env; leave it out")
             env = {"id": self.config.env.id, "options": self.config.env.options}
-            given["data"] = {**(data or {}), "env": env}
+            given["data"] = {**data, "env": env}
         return self._built("sft", given, self.dir / "sft")
 
     def pairs_stage(self) -> StageConfig:
@@ -104,6 +106,11 @@ class Plan:
     def proxy_stage(self, labels: int) -> StageConfig:
         """The training of a reward model on the first so many labels."""
         given = self._section("reward_model")
+        if given.get("kind") in ("outcome", "process"):
+            raise UserError(
+                f"{self.where}: reward_model.kind is {given['kind']}, but a proxy learns from pairs; "
+                "set bradley_terry or ranking"
+            )
         given["data"] = {"path": str(self.pairs(labels))}
         return self._built("reward_model", given, self.proxy_dir(labels))
 
@@ -112,8 +119,12 @@ class Plan:
         config = self.config
         given = self._section("rl")
         algorithm = given.get("algorithm", "grpo")
-        algorithm = {"preset": algorithm} if isinstance(algorithm, str) else dict(algorithm)
-        kl = {"place": "loss", "estimator": "k3", **algorithm.get("kl", {}), "coef": coef}
+        algorithm = {"preset": algorithm} if isinstance(algorithm, str) else algorithm
+        algorithm = self._mapping("rl.algorithm", algorithm)
+        kl = self._mapping("rl.algorithm.kl", algorithm.get("kl"))
+        if "coef" in kl:
+            raise UserError(f"{self.where}: rl.algorithm.kl.coef does nothing here; set kl_coefs")
+        kl = {"place": "loss", "estimator": "k3", **kl, "coef": coef}
         if coef == 0:  # nothing is measured there: the laboratory measures KL itself
             kl = {"place": "none", "estimator": "k1", "coef": 0.0}
         given |= {
@@ -156,6 +167,11 @@ class Plan:
                 f"{self.where}: {name}.{taken[0]} is set by the laboratory; leave it out"
             )
         return given
+
+    def _mapping(self, name: str, given: Any) -> dict[str, Any]:
+        if given is not None and not isinstance(given, Mapping):
+            raise UserError(f"{self.where}: {name} is {given!r}; it must be a mapping")
+        return dict(given or {})
 
     def _built(
         self, kind: str, given: dict[str, Any], folder: Path, run: Mapping[str, Any] = {}

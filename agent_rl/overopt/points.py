@@ -27,7 +27,7 @@ class Scale:
     @classmethod
     def of(cls, values: Floats) -> Scale:
         """That of some values; a constant keeps its unit."""
-        return cls(float(values.mean()), float(values.std()) or 1.0)
+        return cls(float(values.mean()), float(values.std()) if np.ptp(values) > 0 else 1.0)
 
     def around(self, values: Floats) -> Scale:
         """The same unit above the mean of other samples: on other tasks the start is elsewhere."""
@@ -129,9 +129,10 @@ def best_of_n_points(
     tied = float(np.mean([ties(proxy[pool]) for pool in pools]))
     points = []
     for n in ns:
-        wanted = [
-            pool for pool in pools if len(pool) >= n
-        ]  # a pool may lack what we failed to play
+        # A pool may lack what we failed to play
+        wanted = [pool for pool in pools if len(pool) >= n]
+        if not wanted:
+            continue
         golds = np.array([_best(proxy[pool], gold[pool], n) for pool in wanted])
         bests = np.array([_best(proxy[pool], proxy[pool], n) for pool in wanted])
         points.append(

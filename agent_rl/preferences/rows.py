@@ -251,9 +251,7 @@ def _split_conversations(
     return tuple(prompt), chosen[-1]["content"], rejected[-1]["content"]
 
 
-def _split_transcripts(
-    row: Mapping[str, Any], where: str
-) -> tuple[tuple[Message, ...], str, str]:
+def _split_transcripts(row: Mapping[str, Any], where: str) -> tuple[tuple[Message, ...], str, str]:
     (before, chosen), (other, rejected) = map(
         transcripts.before_the_last_answer, (row["chosen"], row["rejected"])
     )

@@ -188,7 +188,11 @@ def test_single_answers_are_learned_by_kto_and_refused_by_the_others(file, tmp_p
     assert "accuracy_low" not in summary  # no pairs, so no share of pairs
     with pytest.raises(UserError, match="single answers with a label"):
         dpo.check(settings(path))
-    for change, why in (({"label": "maybe"}, "label is 'maybe'"), ({"completion": " "}, "empty")):
+    for change, why in (
+        ({"label": "maybe"}, "label is 'maybe'"),
+        ({"completion": " "}, "empty"),
+        ({"completion": [{"role": "user", "content": "x"}]}, "not the assistant's"),
+    ):
         with pytest.raises(UserError, match=rf"row 1: .*{why}"):
             dpo.check(settings(file([{**SINGLES[0], **change}], "bad.jsonl"), "kto"))
     with pytest.raises(UserError, match="answers to other prompts"):
@@ -256,14 +260,43 @@ def test_a_cache_that_is_damaged_or_of_another_model_is_made_anew(file, tmp_path
     assert given(model) == wanted  # read
     assert path.read_text() == good
     nan = good.replace(str(json.loads(good)["logprobs"][0][0]), "NaN")
-    for bad in ("", good[:-20], "[]", "{}", '{"key": 1, "logprobs": [1]}', nan):
+    huge = '{"key": 1, "logprobs": [[1' + "0" * 400 + "]]}"
+    for bad in ("", good[:-20], "[]", "{}", '{"key": 1, "logprobs": [1]}', huge, nan):
         path.write_text(bad)
         assert given(model) == wanted
         assert path.read_text() == good
     other, _ = models.load(config.model, seed=1)
     assert given(other) != wanted
+    key = json.loads(path.read_text())["key"]
+    other.config.rms_norm_eps = 1.0  # the same weights, another model
+    given(other)
+    assert json.loads(path.read_text())["key"] != key
     assert len(given(model, examples[:2])) == 2
     assert given(model) == wanted
+
+
+def test_no_held_out_answer_is_read_in_training_by_kto(file, tmp_path):
+    path = file([{"prompt": f"p {n}", "chosen": f"c {n}", "rejected": f"r {n}"} for n in range(60)])
+    config = settings(path, "kto", held_out=12)
+    model, chat = models.load(config.model, seed=0)
+    folder = RunFolder.create(tmp_path / "run", {"stage": "dpo"})
+    data = dpo._data(config, Policy(model), chat, folder, Console(file=io.StringIO()))
+
+    def answers(examples, name):
+        segments = [s for example in examples for s in getattr(example, name)]
+        return {s.ids[s.prompt_length :] for s in segments}
+
+    assert data.held_out
+    assert answers(data.train, "others") == answers(data.train, "segments")
+    assert all(len(e.others) == len(e.segments) for e in data.held_out)
+
+
+def test_mismatched_answers_are_those_of_the_next_other_prompt(file):
+    chat = models.load_chat(ModelConfig(tiny=TINY))
+    rows = [{"prompt": p, "completion": f"{n}", "label": True} for n, p in enumerate("abbbac")]
+    examples = encode(load_judged(settings(file(rows), "kto"), "train"), chat, 64, where="f")[0]
+    others = [e.others[0] for e in with_mismatches(examples, 64, "f")]
+    assert [chat.decode(s.ids[s.prompt_length :]) for s in others] == list("144450")
 
 
 def test_what_cannot_be_learned_is_left_out_and_counted_or_refused(file):

@@ -64,6 +64,15 @@ def test_best_of_n_by_hand():
     assert points[0].ties == 0.0
 
 
+def test_degenerate_values_make_no_point_and_no_fit():
+    one = (Scale(0.0, 1.0), Scale(0.0, 1.0))
+    few = best_of_n_points(np.zeros(3), np.arange(3.0), np.zeros(3), [1, 8], one, labels=1, seed=0)
+    assert [point.n for point in few] == [1]  # no pool has eight
+    assert Scale.of(np.full(7, 0.1)).std == 1.0  # whose numpy standard deviation is 1.4e-17
+    assert fit("rl", [0.0, 1.0, 2.0, 3.0], [0.0, math.nan, 1.0, 2.0]) is None
+    assert fit("rl", [0.0, 1.0, 1.0, 1.0], [0.0, 1.0, 2.0, 3.0]) is None
+
+
 def test_curves_are_means_over_seeds_at_places_that_all_have():
     def point(seed, step, gold, kl):
         return Point("rl", 10, seed, kl, gold, gold, 0.0, coef=0.0, step=step)
@@ -86,6 +95,16 @@ def test_curves_are_means_over_seeds_at_places_that_all_have():
         (["--pool_samples", "512"], "pool_samples is 512, but the best of 1024"),
         (["--sampling.temperature", "0.7"], "sampling.temperature must be 1"),
         (["--run.seed", "3"], "set seeds"),
+        (["--kl_coefs", "[.inf]"], "kl_coefs holds what is not finite"),
+        (["--kl_coefs", "[0.1, 0.1000000001]"], "kl_coefs names 0.1 twice"),  # one folder
+        (["--best_of_n", "[4, 16]"], "best_of_n lacks 1"),
+        (["--env.options.split", "test"], "env.options.split is set by the laboratory"),
+        (["--env.weight", "3"], "env.weight does nothing"),
+        (["--rl.algorithm", "[1]"], r"rl.algorithm is \[1\]; it must be a mapping"),
+        (["--rl.algorithm", "{preset: grpo, kl: 3}"], "rl.algorithm.kl is 3"),
+        (["--rl.algorithm", "{preset: grpo, kl: {coef: 1}}"], "set kl_coefs"),
+        (["--sft.data", "{env: {id: text/Letters-v0}}"], "sft.data.env is the laboratory's"),
+        (["--reward_model.kind", "process"], "a proxy learns from pairs"),
         (["--label_temperature", "0"], "label_temperature is 0"),
     ],
 )

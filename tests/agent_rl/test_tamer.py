@@ -83,6 +83,7 @@ def test_a_person_is_asked_and_the_run_goes_on(tmp_path):
     [
         (["--labels_first=0"], "labels_first"),
         (["--label_noise=2"], "label_noise"),
+        (["--labels_until=3"], "labels_until is 3, after the last of 2 steps"),
         (["--envs=[{id: text/Gymnasium-v0}]"], "labeler: file"),
         (["--envs=[{id: text/Letters-v0}]"], "memory: full"),
     ],
@@ -91,6 +92,24 @@ def test_settings_that_cannot_work_are_refused_in_one_line(tmp_path, overrides, 
     with pytest.raises(UserError, match=said) as caught:
         train(tmp_path / "run", *overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_words_that_are_filled_in_among_the_questions_are_read_and_kept(tmp_path):
+    folder = tmp_path / "run"
+    queries = folder / "queries.jsonl"
+    with pytest.raises(UserError, match="wait for a word"):
+        train(folder, "--labeler=file")
+    asked = lines(queries)
+    filled = [{**row, "feedback": 1 if n < 3 else None} for n, row in enumerate(asked)]
+    queries.write_text("".join(json.dumps(row) + "\n" for row in filled))
+    with pytest.raises(UserError, match=f"^{len(asked) - 3} actions wait"):
+        train(folder, "--labeler=file", resume=True)
+    assert lines(queries) == filled
+
+
+def test_a_run_whose_episodes_are_all_masked_does_not_pass_for_training(tmp_path):
+    with pytest.raises(UserError, match="on_truncation: score"):
+        train(tmp_path / "run", "--on_truncation=mask")
 
 
 def test_a_word_that_is_none_is_refused(tmp_path):

@@ -202,6 +202,30 @@ def test_a_person_is_asked_and_the_run_goes_on(tmp_path):
     assert (summary["labels"], summary["ties"]) == (12, 6)
 
 
+def test_questions_are_no_answers(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match=r"labels_path is .*where the stage writes its questions"):
+        train(folder, "--labeler=file", f"--labels_path={folder / 'queries.jsonl'}")
+
+
+def test_answers_of_people_are_averaged_and_those_to_other_questions_count_for_nothing(tmp_path):
+    answers, rng = tmp_path / "labels.jsonl", np.random.default_rng(0)
+    answers.touch()  # a page that was opened and closed
+    labeler = asking.FileLabeler(tmp_path / "queries.jsonl", answers, "Which?")
+    query = Query(clip("a", 1.0), clip("b", 0.0))
+    with pytest.raises(UserError, match=r"^1 pairs wait"):
+        labeler([query], rng)
+    row = query.pair("Which?").row()
+    swapped = {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
+    foreign = {**row, "prompt": "Which else?"}
+    answers.write_text("".join(json.dumps(r) + "\n" for r in [foreign] * 5))
+    with pytest.raises(UserError, match=r"^1 pairs wait"):
+        labeler([query], rng)
+    said = [row, row, swapped, {**row, "tie": True}, foreign]
+    answers.write_text("".join(json.dumps(r) + "\n" for r in said))
+    assert labeler([query], rng) == [2.5 / 4]
+
+
 def test_a_stream_hides_where_episodes_end(chat, scripted):
     env = Stream(make("text/CartPole-v0"), steps=60, end_text="ended", end_steps=4)
     play = play_groups(
@@ -308,6 +332,9 @@ def test_the_ensemble_learns_and_its_samples_never_change():
         (["--labels_first=0"], "labels_first"),
         (["--algorithm.dynamic_sampling=true"], "dynamic_sampling"),
         (["--labels_path=x"], "labels_path"),
+        (["--labels_until=3"], "labels_until is 3, after the last of 2 steps"),
+        (["--uniform=1"], "uniform is 1"),
+        (["--on_truncation=mask"], "on_truncation: score"),
         (["--end_text=gone"], "alphabet lacks"),
         (["--envs=[{id: text/Letters-v0}]"], "stream: 0"),
         (["--stream=4", "--segment=4", "--prompts_per_step=1"], "no two different clips"),

@@ -123,14 +123,15 @@ def weights(run: Path) -> dict:
 
 @pytest.mark.slow
 def test_a_recipe_killed_twice_ends_as_one_that_was_not(tmp_path, agent_rl, start):
-    config = shortened("tulu3", tmp_path, checkpoint_every=1)
-    agent_rl("train", config, "--run.dir", "whole", check=True)
+    config = shortened("tulu3", tmp_path, checkpoint_every=10)
+    words = (config, "--stages.rlvr.run.checkpoint_every", 1, "--run.dir")
+    agent_rl("train", *words, "whole", check=True)
     cut = tmp_path / "cut"
-    process = start("train", config, "--run.dir", "cut")
+    process = start("train", *words, "cut")
     kill_once(process, lambda: list(cut.glob("2-sft/checkpoints/*step-00003*")))
-    process = start("train", config, "--run.dir", "cut", "--resume")
+    process = start("train", *words, "cut", "--resume")
     kill_once(process, lambda: list(cut.glob("5-rlvr/checkpoints/*step-000001*")))
-    agent_rl("train", config, "--run.dir", "cut", "--resume", check=True)
+    agent_rl("train", *words, "cut", "--resume", check=True)
     for stage in ("2-sft", "4-dpo", "5-rlvr"):
         whole, resumed = weights(tmp_path / "whole" / stage), weights(cut / stage)
         assert whole.keys() == resumed.keys()

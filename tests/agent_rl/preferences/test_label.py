@@ -177,6 +177,10 @@ def test_items_come_from_groups_of_completions(tmp_path):
     singles = [{"prompt": "p", "completion": text} for text in ("a", "b")]
     (item,) = load_items(str(write_rows(tmp_path / "b.jsonl", singles)))
     assert item.answers == ("a", "b")
+    pairs = [PAIRS[0], {**PAIRS[1], "chosen": ""}]
+    told = []
+    assert len(load_items(str(write_rows(tmp_path / "p.jsonl", pairs)), tell=told.append)) == 1
+    assert "1 of 2 rows left out: 1 the chosen answer is empty (first: row 2)" in told[0]
     with pytest.raises(UserError, match="no two different answers"):
         load_items(str(write_rows(tmp_path / "c.jsonl", singles[:1])))
     with pytest.raises(UserError, match=r"row 1: needs chosen and rejected, or prompt and"):
@@ -214,7 +218,10 @@ def test_another_web_page_may_not_label(files):
             (server.url, 200),
         ):
             answer = server.ask(
-                "POST", "/api/choose", json={"item": key, "choice": "tie"}, headers={"Origin": origin}
+                "POST",
+                "/api/choose",
+                json={"item": key, "choice": "tie"},
+                headers={"Origin": origin},
             )
             assert answer.status_code == status, origin
         assert server.ask("OPTIONS", "/api/choose", headers={"Origin": "null"}).status_code == 405
@@ -242,7 +249,9 @@ def test_lines_of_others_stay_to_the_byte(files):
     assert output.read_bytes() == before + b"\n"
 
 
-@pytest.mark.parametrize("content", [b"no json", b"[1, 2]\n", b'{"a": "\xff"}\n', b'{\n "a": 1\n}\n'])
+@pytest.mark.parametrize(
+    "content", [b"no json", b"[1, 2]\n", b'{"a": "\xff"}\n', b'{\n "a": 1\n}\n']
+)
 def test_an_output_that_is_not_ours_stays_and_is_not_locked(files, content):
     given, output = files
     output.write_bytes(content)

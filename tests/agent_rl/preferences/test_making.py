@@ -94,6 +94,14 @@ def test_ties_and_equal_texts_are_counted():
     assert label(*map(sample, "ab", (0.0, 0.0)), 0.0, Labelling(), rng, counts) is None
 
 
+def test_a_reward_that_is_no_number_labels_nothing():
+    rng, counts = np.random.default_rng(0), Counter()
+    for gap in (math.nan, math.inf):
+        pair = label(sample("a", gap), sample("b", 0.0), gap, Labelling(), rng, counts)
+        assert pair is None
+    assert counts == {"failed": 2}
+
+
 def test_an_environments_reward_orders_the_pairs_and_the_file_is_preference_data(tmp_path):
     summary, rows = made(SETTINGS, tmp_path / "run")
     assert all(row["margin"] == row["reward_chosen"] - row["reward_rejected"] > 0 for row in rows)

@@ -51,6 +51,16 @@ SAME = {
         "chosen": "\n\nHuman: 2+2?\n\nAssistant: 4",
         "rejected": "\n\nHuman: 2+2?\n\nAssistant: 5",
     },
+    "an open transcript and its answers": {
+        "prompt": "\n\nHuman: 2+2?\n\nAssistant:",
+        "chosen": " 4",
+        "rejected": " 5",
+    },
+    "transcripts beside their prompt": {
+        "prompt": "2+2?",
+        "chosen": "\n\nHuman: 2+2?\n\nAssistant: 4",
+        "rejected": "\n\nHuman: 2+2?\n\nAssistant: 5",
+    },
     "scores": {"prompt": "2+2?", "completions": ["5", "4"], "scores": [0, 1.5]},
     "ranks": {"prompt": "2+2?", "completions": ["5", "4"], "ranks": [2, 1]},
 }
@@ -210,6 +220,73 @@ def test_only_ties_are_nothing_to_train_on(tmp_path):
     with pytest.raises(UserError, match="all 1 pairs are ties"):
         load_pairs(str(path))
     assert load_pairs(str(path), ties=True)[0].tie
+
+
+def test_transcripts_may_begin_with_a_system_turn_or_the_assistant(tmp_path):
+    def row(start):
+        turns = f"{start}\n\nHuman: 2+2?\n\nAssistant: "
+        return {"chosen": f"{turns}It is 4", "rejected": f"{turns}It is 5"}
+
+    path = write_rows(tmp_path / "a.jsonl", [row("Be brief."), row("\n\nAssistant: Hello")])
+    first, second = load_pairs(str(path))
+    assert first.prompt == ({"role": "system", "content": "Be brief."}, *QUESTION)
+    assert second.prompt == (*said("Hello"), *QUESTION)
+    assert {(p.chosen, p.rejected) for p in (first, second)} == {("It is 4", "It is 5")}
+    write_rows(path, [{**row(""), "prompt": "3+3?"}])
+    with pytest.raises(UserError, match="row 1: prompt is no part of chosen"):
+        load_pairs(str(path))
+
+
+def test_prompts_that_differ_in_blanks_alone_are_in_one_split(tmp_path):
+    ends = ("", "\n", "  ", "\r\n")
+    rows = [
+        {"prompt": f"caf\u00e9\n{n}{end}", "chosen": f"a{end}", "rejected": "b"}
+        for n in range(100)
+        for end in ends
+    ]
+    rows += [{**row, "prompt": f"cafe\u0301\r\n{n}"} for n, row in enumerate(rows[:100])]
+    path = str(write_rows(tmp_path / "a.jsonl", rows))
+    train, test = (
+        {p.prompt[0]["content"].split()[1] for p in load_pairs(path, n_held_out=100, split=s)}
+        for s in ("train", "test")
+    )
+    assert train.isdisjoint(test)
+    assert len(train) + len(test) == 100
+    assert test
+    with pytest.raises(ValueError, match="'tset'; it must be train or test"):
+        load_pairs(path, split="tset")
+
+
+def test_a_null_answer_is_left_out_like_an_empty_one(tmp_path):
+    good = [{"prompt": f"{n}", "chosen": "a", "rejected": "b"} for n in range(30)]
+    path = str(write_rows(tmp_path / "a.jsonl", [{**good[0], "chosen": None}, *good]))
+    file = read_pairs(path)
+    assert (len(file.pairs), file.left_out) == (30, {"the chosen answer is empty": 1})
+    write_rows(tmp_path / "a.jsonl", [{**good[0], "rejected": None}])
+    with pytest.raises(UserError, match="row 1: the rejected answer is empty"):
+        read_pairs(path, most_unusable=1.0)
+
+
+def test_a_ranking_counts_a_repeated_completion_once(tmp_path):
+    row = {"prompt": "p", "completions": ["a", "b", "a"], "scores": [2, 1, 2]}
+    path = str(write_rows(tmp_path / "a.jsonl", [row]))
+    assert [(p.chosen, p.rejected) for p in load_pairs(path)] == [("a", "b")]
+    write_rows(tmp_path / "a.jsonl", [{**row, "scores": [2, 1, 0]}])
+    with pytest.raises(UserError, match="a completion has two different scores"):
+        load_pairs(path)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        ([*QUESTION, *said("4")], "the assistant answers itself"),
+        ([{"role": "user", "content": " "}], "the prompt is empty"),
+    ],
+)
+def test_a_prompt_that_asks_nothing_is_unusable(prompt, reason, tmp_path):
+    path = write_rows(tmp_path / "a.jsonl", [{"prompt": prompt, "chosen": "a", "rejected": "b"}])
+    with pytest.raises(UserError, match=reason):
+        load_pairs(str(path))
 
 
 @pytest.mark.skipif(not HH.exists(), reason="HH harmless pairs: AGENT_RL_DATA is not set")

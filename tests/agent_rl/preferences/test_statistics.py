@@ -85,6 +85,19 @@ def test_position_and_repeats():
     assert describe([])["pairs"] == 0
 
 
+def test_files_of_one_name_in_two_folders_are_two_annotators(tmp_path, capsys):
+    row = {"prompt": "p", "chosen": "yes", "rejected": "no"}
+    paths = []
+    for name in ("ann", "bob"):
+        (tmp_path / name).mkdir()
+        paths.append(str(write_rows(tmp_path / name / "labels.jsonl", [row])))
+    with pytest.raises(SystemExit):
+        main(["preferences", *paths, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["annotators"] == dict.fromkeys(paths, 1)
+    assert (found["agreement"]["items"], found["repeats"]["duplicates"]) == (1, 0)
+
+
 def test_the_command_joins_files_and_names_annotators_by_them(tmp_path, capsys):
     rows = [{"prompt": str(n), "chosen": "yes", "rejected": "no"} for n in range(3)]
     ann = write_rows(tmp_path / "ann.jsonl", [*rows, {**rows[0], "chosen": ""}])
