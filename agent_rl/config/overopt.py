@@ -55,40 +55,42 @@ class OveroptConfig:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Settings that cannot work together."""
-        for name in ("labels", "kl_coefs", "seeds", "best_of_n"):
-            values = getattr(self, name)
-            if name == "kl_coefs":  # as their folders are named
-                values = tuple(f"{value:g}" for value in values)
-            if not values:
-                yield name, "is empty"
-            if len(set(values)) < len(values):
-                yield name, f"names {_twice(values)} twice"
-        for name, lowest in (("labels", 2), ("kl_coefs", 0), ("seeds", 0), ("best_of_n", 1)):
-            low = [value for value in getattr(self, name) if value < lowest]
-            if low:
-                yield name, f"holds {low[0]:g}; each must be at least {lowest}"
-        if not all(map(math.isfinite, self.kl_coefs)):
-            yield "kl_coefs", "holds what is not finite"
-        if self.best_of_n and 1 not in self.best_of_n:
-            yield "best_of_n", "lacks 1, the start from which gains are counted; add it"
-        if "split" in self.env.options:
-            yield "env.options.split", "is set by the laboratory (trains on train, measures on test)"
-        if self.env.weight != 1.0:
-            yield "env.weight", "does nothing here: there is one environment; leave it out"
+        yield from self._problems_of_lists()
         if not self.label_temperature > 0:
             yield "label_temperature", f"is {self.label_temperature:g}; it must be above 0"
-        if max(self.best_of_n, default=0) > self.pool_samples:
-            yield (
-                "pool_samples",
-                f"is {self.pool_samples}, but the best of {max(self.best_of_n)} is wanted; "
-                "set it to at least that",
-            )
+        if "split" in self.env.options:
+            yield "env.options.split", "is set by the laboratory: RL on train, measured on test"
+        if self.env.weight != 1.0:
+            yield "env.weight", "does nothing here: there is one environment; leave it out"
         if self.sampling.temperature != 1.0:
             yield "sampling.temperature", "must be 1: KL is measured of the policy as it samples"
         if (self.sampling.top_p, self.sampling.top_k, self.sampling.min_p) != (1.0, 0, 0.0):
             yield "sampling", "must have top_p, top_k and min_p off: they are not the policy"
         if self.run.seed != 0:
             yield "run.seed", "does nothing here; set seeds"
+
+    def _problems_of_lists(self) -> Iterator[tuple[str, str]]:
+        folders = tuple(f"{coef:g}" for coef in self.kl_coefs)  # each names one
+        for name, lowest in (("labels", 2), ("kl_coefs", 0), ("seeds", 0), ("best_of_n", 1)):
+            values = getattr(self, name)
+            if not values:
+                yield name, "is empty"
+            named = folders if name == "kl_coefs" else values
+            if len(set(named)) < len(named):
+                yield name, f"names {_twice(named)} twice"
+            low = [value for value in values if value < lowest]
+            if low:
+                yield name, f"holds {low[0]:g}; each must be at least {lowest}"
+        if not all(map(math.isfinite, self.kl_coefs)):
+            yield "kl_coefs", "holds what is not finite"
+        if self.best_of_n and 1 not in self.best_of_n:
+            yield "best_of_n", "lacks 1, the start from which gains are counted; add it"
+        if max(self.best_of_n, default=0) > self.pool_samples:
+            yield (
+                "pool_samples",
+                f"is {self.pool_samples}, but the best of {max(self.best_of_n)} is wanted; "
+                "set it to at least that",
+            )
 
 
 def _twice(values: tuple[Any, ...]) -> Any:

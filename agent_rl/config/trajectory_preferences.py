@@ -53,7 +53,8 @@ class TrajectoryPreferencesConfig(RLConfig):
         labels_half_life: Steps after which labels are asked for at half the rate; 0 spreads them
             evenly.
         labels_until: The step by which all have been asked for; 0 means the last.
-        label_noise: Chance that ``synthetic`` says the opposite.
+        label_noise: Chance that ``synthetic`` is wrong: it says the opposite, or of equal
+            returns that one is better.
         choice: Ask about the pairs whose predictions the ensemble disagrees on most, or any.
         candidates: Pairs that are looked at for each one asked.
         segment: Steps of a segment.

@@ -40,7 +40,9 @@ def draw(curves: Sequence[Curve]) -> Figure:
             name = f"RL, KL coefficient {curve.coef:g}" if rl else "best-of-N"
             _curve(axis, curve, colours[curve.coef] if curve.coef is not None else BEST_OF_N, name)
         axis.axhline(0.0, color="0.6", linewidth=0.8)
-        axis.set(title=f"proxy of {labels} labels", xlabel="square root of KL to the start, in nats")
+        axis.set(
+            title=f"proxy of {labels} labels", xlabel="square root of KL to the start, in nats"
+        )
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[len(proxies) :]:

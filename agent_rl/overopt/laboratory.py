@@ -86,12 +86,14 @@ class SeedRun:
         tasks = np.array([s.task for s in pool])
         same = tasks[1:] == tasks[:-1]  # neighbours that answer the same prompt
         better, liked = np.diff(golds)[same], np.diff(scores)[same]
+        right = (better * liked > 0)[better != 0]
+        vary = np.ptp(golds) > 0 and np.ptp(scores) > 0
         return {
             "labels": labels,
             "seed": self.plan.seed,
             "label_noise": float(np.mean(wrong)),
-            "accuracy": float(np.mean((better * liked > 0)[better != 0])),
-            "correlation": float(np.corrcoef(golds, scores)[0, 1]),
+            "accuracy": float(np.mean(right)) if len(right) else None,
+            "correlation": float(np.corrcoef(golds, scores)[0, 1]) if vary else None,
             "ties": ties(scores),
         }
 
@@ -154,9 +156,16 @@ class SeedRun:
         missing = [n for n in self.config.labels if not self.plan.pairs(n).exists()]
         if not missing:
             return
-        self._stage("labelled pairs", self.plan.pairs_stage())
-        rows = read_json_lines(self.plan.pairs_dir / DATA)
+        stage, made = self.plan.pairs_stage(), self.plan.pairs_dir
+        self._stage("labelled pairs", stage)
+        rows = read_json_lines(made / DATA)
         if len(rows) < max(missing):
+            before, now = RunFolder.open(made).read_config(), stage_tree(stage)
+            if any(before[name] != now[name] for name in ("tasks", "samples")):
+                raise UserError(
+                    f"labels: {max(missing)} are wanted, but {made} was made for fewer; start anew "
+                    "with another --run.dir"
+                )
             raise UserError(
                 f"labels: {max(missing)} are wanted, but only {len(rows)} pairs of samples differ "
                 "in text and in gold reward; the starting policy repeats itself: train it on more "

@@ -89,8 +89,8 @@ def _proxy(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(row["labels"]),
         f"{row['label_noise']:.1%}",
-        f"{row['accuracy']:.1%}",
-        f"{row['correlation']:.3f}",
+        "none" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
+        "none" if row["correlation"] is None else f"{row['correlation']:.3f}",
         f"{row['ties']:.2%}",
     )
 

@@ -108,8 +108,8 @@ class Plan:
         given = self._section("reward_model")
         if given.get("kind") in ("outcome", "process"):
             raise UserError(
-                f"{self.where}: reward_model.kind is {given['kind']}, but a proxy learns from pairs; "
-                "set bradley_terry or ranking"
+                f"{self.where}: reward_model.kind is {given['kind']}, but a proxy learns from "
+                "pairs; set bradley_terry or ranking"
             )
         given["data"] = {"path": str(self.pairs(labels))}
         return self._built("reward_model", given, self.proxy_dir(labels))

@@ -107,10 +107,10 @@ class Labeler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SyntheticLabeler:
-    """Compares true returns, and errs at times. A tie is always seen.
+    """Compares true returns, and errs at times.
 
     Attributes:
-        noise: Chance of the opposite answer.
+        noise: Chance of a wrong answer: the opposite one, or for equal returns either side.
     """
 
     noise: float
@@ -120,8 +120,8 @@ class SyntheticLabeler:
         labels = []
         for query in queries:
             true = sign_of(query)
-            flipped = rng.random() < self.noise  # drawn for ties too: one draw per query
-            labels.append(0.5 + 0.5 * (-true if flipped else true))
+            wrong, side = rng.random() < self.noise, 1 if rng.random() < 0.5 else -1
+            labels.append(0.5 + 0.5 * ((-true or side) if wrong else true))
         return labels
 
 

@@ -152,12 +152,23 @@ def test_more_seeds_may_be_added_and_nothing_else_changed(tmp_path, capsys):
     assert {row["seed"] for row in rows} == {0, 1}
     with pytest.raises(UserError, match="label_temperature is not what"):
         overopt(CONFIG, [*base, "--label_temperature", "2"], resume=True)
+    with pytest.raises(UserError, match=r"60 are wanted, but .* was made for fewer"):
+        overopt(CONFIG, [*base, "--labels", "[6, 60]"], resume=True)
+
+
+def test_a_pool_in_which_nothing_can_be_compared_is_measured_all_the_same(tmp_path):
+    alone = ["--pool_samples", "1", "--best_of_n", "[1]", "--kl_coefs", "[0]", "--labels", "[6]"]
+    summary = run(settings(tmp_path / "new", *alone), say=quiet)
+    assert summary["proxies"][0]["accuracy"] is None
+    assert "none" in (tmp_path / "new" / "report.html").read_text()
 
 
 SMALL = [
-    *("--labels", "[1000]", "--kl_coefs", "[0, 1.0]", "--rl.steps", "40"),
-    *("--measure_every", "10", "--measure_samples", "128"),
-    *("--pool_tasks", "4", "--pool_samples", "512", "--best_of_n", "[1, 4, 16, 64, 256]"),
+    *("--env.options", "{peak: 5, length: 12}", "--sampling.max_tokens", "16"),
+    *("--labels", "[400]", "--reward_model.max_steps", "60", "--kl_coefs", "[0, 1.0]"),
+    *("--rl.optimizer.lr", "6e-4", "--rl.steps", "30"),
+    *("--measure_every", "5", "--measure_samples", "128"),
+    *("--pool_tasks", "4", "--pool_samples", "256", "--best_of_n", "[1, 4, 16, 64]"),
 ]
 
 
@@ -180,7 +191,7 @@ def test_without_kl_the_proxy_rises_while_gold_peaks_and_falls_below_its_start(t
     assert proxies["best_of_n", None] == sorted(proxies["best_of_n", None])
     assert proxies["rl", 0.0][-1] > proxies["rl", 0.0][1] > proxies["rl", 0.0][0]
     assert best["gold_peak"] > best["gold_start"] + 0.2
-    assert best["kl_end"] == pytest.approx(math.log(256) - 255 / 256)
+    assert best["kl_end"] == pytest.approx(math.log(64) - 63 / 64)
 
 
 def test_a_later_stage_that_cannot_work_stops_before_the_first_trains(tmp_path):

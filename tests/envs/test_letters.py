@@ -66,7 +66,10 @@ def test_random_strings_hardly_reach_the_peak():
 
 @pytest.mark.parametrize(
     "options",
-    [{"peak": 1}, {"peak": 19}, {"vowel_rates": (0.4, 0.1)}, {"vowel_rates": (0.1,)}],
+    [
+        *({"peak": 1}, {"peak": 19}, {"peak": 8.5}, {"peak": "8"}, {"length": float("inf")}),
+        *({"vowel_rates": rates} for rates in ((0.4, 0.1), (0.1,), ("a", "b"), 3, None)),
+    ],
 )
 def test_bad_options_are_refused(options):
     with pytest.raises(DataError):

@@ -47,14 +47,18 @@ class Letters(TextEnv):
         vowel_rates: tuple[float, float] = (0.05, 0.40),
         **options: Any,
     ) -> None:
+        if type(peak) is not int or type(length) is not int:
+            raise DataError(
+                f"letters: peak is {peak!r} and length {length!r}; both must be whole numbers"
+            )
         if not OPENING <= peak <= length - OPENING:
             raise DataError(
                 f"letters: peak is {peak} and length {length}; "
                 f"need {OPENING} <= peak <= length - {OPENING}"
             )
-        if len(vowel_rates) != 2 or not 0.0 <= vowel_rates[0] <= vowel_rates[1] <= 1.0:
+        if not _are_shares(vowel_rates):
             raise DataError(
-                f"letters: vowel_rates is {list(vowel_rates)}; it must be two shares, low and high"
+                f"letters: vowel_rates is {vowel_rates!r}; it must be two shares, low and high"
             )
         self.peak = peak
         self.length = length
@@ -104,6 +108,12 @@ class Letters(TextEnv):
             is_vowel = rng.random(rest) < rng.uniform(*self.vowel_rates)
         kinds = [VOWELS if vowel else CONSONANTS for vowel in is_vowel]
         return start + "".join(kind[int(rng.integers(len(kind)))] for kind in kinds)
+
+
+def _are_shares(rates: Any) -> bool:
+    if not isinstance(rates, list | tuple) or len(rates) != 2:
+        return False
+    return all(type(r) in (int, float) for r in rates) and 0.0 <= rates[0] <= rates[1] <= 1.0
 
 
 def _numbered(index: int) -> Task:
