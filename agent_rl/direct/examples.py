@@ -11,10 +11,10 @@ from agent_rl.chat import Chat
 from agent_rl.config.dpo import DPOConfig
 from agent_rl.errors import UserError
 from agent_rl.preferences import load_pairs
-from agent_rl.preferences.pairs import MOST_HELD_OUT, MOST_UNUSABLE
+from agent_rl.preferences.pairs import MOST_HELD_OUT, MOST_UNUSABLE, prompt_key
 from agent_rl.preferences.rows import Unusable, read_completions, read_prompt
 from agent_rl.trajectory import Segment
-from rl_envs import bucket, content_id, load_rows
+from rl_envs import bucket, load_rows
 from rl_envs.types import Message
 
 MOST_TOO_LONG = 0.5  # of the examples of a split
@@ -167,7 +167,7 @@ def _prompt_of(example: Example) -> tuple[int, ...]:
 def _labelled(path: str, split: str, n_held_out: int) -> list[Judged]:
     rows = [_row(row, f"{path}, row {n}") for n, row in enumerate(load_rows(path), start=1)]
     share = min(MOST_HELD_OUT, n_held_out / len(rows))
-    splits = [bucket(content_id(list(row.prompt)), share) for row in rows]
+    splits = [bucket(prompt_key(row.prompt), share) for row in rows]
     if "train" not in splits:
         raise UserError(
             f"{path}: all {len(rows)} rows are held out and none is left to train on; add rows "

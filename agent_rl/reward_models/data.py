@@ -12,10 +12,11 @@ from agent_rl.chat import Chat
 from agent_rl.config.reward_model import RewardModelConfig
 from agent_rl.errors import UserError
 from agent_rl.preferences import Pair, grouped, load_pairs
+from agent_rl.preferences.pairs import prompt_key
 from agent_rl.reward_models.encoding import answer_segments, steps_segment
 from agent_rl.reward_models.model import Kind
 from agent_rl.trajectory import Segment
-from rl_envs import bucket, content_id, load_rows
+from rl_envs import bucket, load_rows
 from rl_envs.types import Message
 
 MOST_HELD_OUT = 0.25  # of the rows of a file, as for pairs
@@ -88,7 +89,7 @@ def load_items(
             if config.kind == "process":
                 _refuse_separator(items[-1].answers, config.step_separator, where)
     share = min(MOST_HELD_OUT, n_held_out / max(1, len(items)))
-    splits = [bucket(content_id(list(item.prompt)), share) for item in items]
+    splits = [bucket(prompt_key(item.prompt), share) for item in items]
     if "train" not in splits:
         raise UserError(
             f"{', '.join(paths)}: all {len(items)} rows are held out and none is left to train "

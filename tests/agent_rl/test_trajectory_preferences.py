@@ -280,12 +280,16 @@ def test_the_schedule_spends_all_labels_at_a_falling_rate(half_life):
         assert steps.max() - steps.min() <= 1
 
 
-def test_the_synthetic_labeler_errs_at_its_rate_and_sees_ties():
+def test_the_synthetic_labeler_errs_at_its_rate_on_ties_too():
     rng = np.random.default_rng(0)
     queries = [Query(clip("a", 1.0, 1.0), clip("b", 1.0, 0.0))] * 2000
     assert np.mean(SyntheticLabeler(0.1)(queries, rng)) == pytest.approx(0.9, abs=0.02)
     assert SyntheticLabeler(0.0)(queries[:2], rng) == [1.0, 1.0]
-    assert SyntheticLabeler(1.0)([Query(clip("a", 0.0, 1.0), clip("b", 1.0, 0.0))], rng) == [0.5]
+    tied = [Query(clip("a", 0.0, 1.0), clip("b", 1.0, 0.0))] * 2000
+    assert SyntheticLabeler(0.0)(tied[:2], rng) == [0.5, 0.5]
+    said = SyntheticLabeler(0.1)(tied, rng)
+    assert np.mean(np.array(said) == 0.5) == pytest.approx(0.9, abs=0.02)
+    assert np.mean(said) == pytest.approx(0.5, abs=0.02)
 
 
 def test_the_loss_is_a_plain_loop():

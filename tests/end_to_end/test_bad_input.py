@@ -167,7 +167,7 @@ def test_missing_config(refused):
         ("stages: [a]", "stages is ['a']; it must be a mapping of settings"),
         ("stages: {a: 3}", "stages.a must be a mapping of settings"),
         ("stages: {../up: {}}", "the stage name '../up' must be letters"),
-        ("stages: {a: {model: {path: '@b'}}}", "stages.a.model.path: no earlier stage 'b'"),
+        ("stages: {a: {model: {path: '@b'}}}", "stages.a: path @b: no earlier stage 'b'"),
         ("stagez: {}\nstages: {a: {}}", "unknown setting stagez; did you mean stages?"),
     ],
 )
@@ -185,7 +185,7 @@ def test_a_later_stage_is_checked_before_the_first_trains(refused, write, settin
     first, second = settings(), settings(envs=[{"id": "text/Nope-v0"}])
     del first["run"], second["run"]
     config = write({"run": {"dir": "run"}, "stages": {"one": first, "two": second}})
-    assert "stages.two.envs.0 (text/Nope-v0)" in refused("train", config)
+    assert "stages.two: envs.0 (text/Nope-v0)" in refused("train", config)
     assert not (tmp_path / "run").exists()
 
 
