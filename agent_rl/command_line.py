@@ -201,7 +201,10 @@ def _stage(name: str) -> str:
 
 def _add_training(commands: Any) -> None:
     for name, text in (
-        ("train", "train by a recipe or one stage (reinforcement learning unless it says sft)"),
+        (
+            "train",
+            "train by a recipe or one stage (rl unless it says which: sft, dpo, reward_model, ...)",
+        ),
         ("sft", "supervised fine-tuning: train with a configuration of one sft stage"),
     ):
         train = _command(

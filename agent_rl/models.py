@@ -118,6 +118,8 @@ def _loaded(kind: Any, path: str, **options: Any) -> Any:
         raise UserError(f"model.path: {path} holds an adapter; give the merged model")
     if folder.exists() and not (folder / "config.json").exists():
         raise UserError(f"model.path: {path} has no config.json, so it is no model folder")
+    if kind is AutoModelForCausalLM and (folder / "reward_model.json").exists():
+        raise UserError(f"model.path: {path} is a reward model; give a language model")
     offline = folder.exists() or not hub_has_an_address()
     try:
         return kind.from_pretrained(path, local_files_only=offline, **options)

@@ -120,6 +120,8 @@ class RunFolder:
         data = list(self.path.glob("*.jsonl"))
         if any(file.stat().st_size for file in data):
             return  # a stage that makes data goes on from there
+        if any(self.path.glob(f"*/{CONFIG}")):
+            return  # a recipe one of whose stages has begun
         for file in (self.path / CONFIG, self.path / ENVIRONMENT, *data):
             file.unlink(missing_ok=True)
         for folder in (self.path / "rollouts", self.checkpoints, self.path):

@@ -35,7 +35,7 @@ COMPARED = (
     ("eval/sampled", "held-out accuracy, sampled", ".1f", True),
     ("eval/return", "held-out return, greedy", ".3f", False),
     ("eval/length", "held-out length, tokens", ".1f", False),
-    ("loss/eval", "held-out loss, nats per token", ".4f", False),
+    ("loss/eval", "held-out loss", ".4f", False),
 )
 
 

@@ -23,7 +23,10 @@ from rl_envs.types import Task
 from rl_verifiers import Score, VerifierError, make, score_many
 
 DATA = Path(os.environ.get("AGENT_RL_DATA", Path(__file__).parents[3] / "shared" / "data"))
-WITHOUT_DATA = [env_id for env_id in rl_envs.ids() if not rl_envs.make(env_id).reads_data]
+COMPARES = "text/Preference-v0"  # what it calls right is what beats the answer it stands beside
+WITHOUT_DATA = [
+    env_id for env_id in rl_envs.ids() if env_id != COMPARES and not rl_envs.make(env_id).reads_data
+]
 
 ROWS = [
     {"id": "a", "prompt": "Two and two?", "answer": "4"},

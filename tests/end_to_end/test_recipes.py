@@ -14,6 +14,7 @@ from agent_rl.config import ModelConfig, TinyModel
 from agent_rl.errors import UserError
 from agent_rl.loading import load_recipe
 from agent_rl.recipe import run_recipe
+from agent_rl.stages import sft
 from agent_rl.yaml_text import from_yaml
 from rl_verifiers import VerifierError
 
@@ -180,3 +181,28 @@ def test_a_twin_is_a_recipe_whose_references_and_environments_are_there(name):
         if model is not None:
             trains = config.result == "model"
             assert (model.compute if trains else model.generation) == "bfloat16"
+
+
+def test_an_interrupted_recipe_goes_on(tmp_path, monkeypatch):
+    """Ctrl-C in the second stage, before it saved anything."""
+    path = tmp_path / "two.yaml"
+    tiny = "{hidden_size: 16, layers: 1, heads: 2, intermediate_size: 16, context: 64}"
+    data = "{env: {id: text/Arithmetic-v0}}"
+    path.write_text(
+        f"run: {{dir: {tmp_path / 'run'}}}\n"
+        f"stages:\n  a: {{stage: sft, model: {{tiny: {tiny}}}, data: {data}, steps: 2}}\n"
+        f"  b: {{stage: sft, model: {{path: '@a'}}, data: {data}, steps: 2}}\n"
+    )
+    load = sft.models.load
+
+    def interrupted(config, seed):
+        if config.path is not None:
+            raise KeyboardInterrupt
+        return load(config, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sft.models, "load", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(load_recipe(str(path)))
+    assert run_recipe(load_recipe(str(path)), resume=True)["steps"] == 2
+    assert (tmp_path / "run/report.html").exists()

@@ -14,8 +14,9 @@ def make(**options):
     [
         ("b" * 20, 0.0, "wrong"),
         ("a" * 4 + "b" * 16, 0.5, "wrong"),
-        ("aeiou" + "aei" + "b" * 12, 1.0, "correct"),
-        (" aeiouaei\n", 1.0, "correct"),
+        ("cq" + "aeiou" + "aei" + "b" * 10, 1.0, "correct"),
+        (" cqaeiouaei\n", 1.0, "correct"),
+        ("aeiou" + "aei" + "b" * 12, 1.0, "wrong"),  # right in number, begun otherwise
         ("a" * 9, 7 / 8, "wrong"),
         ("a" * 20, -0.5, "wrong"),
         ("", 0.0, "no_answer"),

@@ -26,7 +26,8 @@ class Letters(TextEnv):
     The known ("gold") reward of the over-optimization laboratory: it rises to 1 at ``peak`` vowels
     and then falls as fast, below 0 from twice the peak on. Strings drawn at random hardly ever have
     so many, so a reward learned from comparing them says "more vowels are better" and goes on where
-    this one turns. Anything but lower-case letters earns 0. A completion passes at the peak.
+    this one turns. Anything but lower-case letters earns 0. A completion passes at the peak if it
+    begins with the letters that the prompt names, which earns nothing.
 
     Args:
         peak: The best number of vowels.
@@ -73,7 +74,7 @@ class Letters(TextEnv):
         """The known reward.
 
         Its parts: ``vowels`` and ``letters`` (numbers), ``start`` (1 where it begins as the prompt
-        says, which earns nothing).
+        says).
         """
         text = completion.strip()
         if not text:
@@ -84,16 +85,18 @@ class Letters(TextEnv):
             return Score.wrong("not lower-case letters alone", status="unparsable")
         vowels = sum(map(text.count, VOWELS))
         value = (min(vowels, self.peak) - max(0, vowels - self.peak)) / self.peak
-        passed = vowels == self.peak
+        starts = text.startswith(str(row["answer"]))
+        passed = vowels == self.peak and starts
+        asked = "" if starts else f", and {row['answer']} was to be the start"
         return Score(
             value=value,
             passed=passed,
             status="correct" if passed else "wrong",
-            reason=f"{vowels} vowels, best are {self.peak}",
+            reason=f"{vowels} vowels, best are {self.peak}{asked}",
             parts={
                 "vowels": float(vowels),
                 "letters": float(len(text)),
-                "start": float(text.startswith(str(row["answer"]))),
+                "start": float(starts),
             },
         )
 
