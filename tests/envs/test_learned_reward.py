@@ -111,7 +111,7 @@ def test_a_weighted_sum_with_rules_and_guards_adds_up_and_shows_its_parts():
     assert parts["guard/repetition"] == pytest.approx(-(1 - 2 / 14))
     paid = parts["models/value"] - 0.25 + parts["guard/length"] + parts["guard/repetition"]
     assert reward == score.value == pytest.approx(paid)
-    assert (parts["gold/value"], parts["gold/passed"], parts["gold/vowels"]) == (1.0, 1.0, 8.0)
+    assert (parts["gold/value"], parts["gold/passed"], parts["gold/vowels"]) == (1.0, 0.0, 8.0)
 
 
 def test_gold_is_never_paid_and_its_failure_changes_nothing():
