@@ -6,6 +6,8 @@ import copy
 import os
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -240,11 +242,24 @@ def save(model: nn.Module, chat: Chat, folder: Path) -> None:
     plain: Any = model
     if is_lora(model):
         plain = copy.deepcopy(model).merge_and_unload()  # type: ignore[operator]
+    with whole_folder(folder) as temporary:
+        plain.save_pretrained(temporary, safe_serialization=True)
+        chat.tokenizer.save_pretrained(temporary)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to write a model into; at the end it takes the place of ``folder``.
+
+    What was there before stays until then, and stays where writing fails.
+
+    Raises:
+        UserError: When the disk is full or refuses.
+    """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # of a killed run with our process number
-        plain.save_pretrained(temporary, safe_serialization=True)
-        chat.tokenizer.save_pretrained(temporary)
+        yield temporary
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from agent_rl.config.rl import RLConfig
-from agent_rl.config.trajectory_preferences import SegmentRewardConfig
+from agent_rl.config.trajectory_preferences import SegmentRewardConfig, label_problems
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,6 @@ class TamerConfig(RLConfig):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Settings that cannot work together."""
         yield from super().problems()
-        if self.algorithm.dynamic_sampling:
-            yield (
-                "algorithm.dynamic_sampling",
-                "chooses groups by their true reward, which the trainer must not see; set it false",
-            )
-        for name in ("labels_first", "label_noise"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                yield name, f"is {value:g}; it must be from 0 to 1"
+        yield from label_problems(self)
         if self.stream == 0:
             yield "stream", "is 0; say how many actions a trajectory has"
-        if round(self.labels_first * self.labels) < 1:
-            yield "labels_first", "asks for no label in the first step, which needs one"
-        if self.labels_until > self.steps:
-            yield (
-                "labels_until",
-                f"is {self.labels_until}, after the last of {self.steps} steps: "
-                "not all labels would be asked for",
-            )
-        if self.labels_path is not None and self.labeler != "file":
-            yield "labels_path", "does nothing with this labeler; set labeler: file"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from agent_rl.config.rl import RLConfig
 
@@ -88,26 +88,33 @@ class TrajectoryPreferencesConfig(RLConfig):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Settings that cannot work together."""
         yield from super().problems()
-        if self.algorithm.dynamic_sampling:
-            yield (
-                "algorithm.dynamic_sampling",
-                "chooses groups by their true reward, which the trainer must not see; set it false",
-            )
+        yield from label_problems(self)
         if 0 < self.stream < self.segment:
             yield "segment", f"is {self.segment}, longer than a stream of {self.stream} steps"
-        for name in ("labels_first", "label_noise", "uniform"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                yield name, f"is {value:g}; it must be from 0 to 1"
+        if not 0 <= self.uniform <= 1:
+            yield "uniform", f"is {self.uniform:g}; it must be from 0 to 1"
         if self.uniform == 1:
             yield "uniform", "is 1: answers that are all random teach nothing"
-        if round(self.labels_first * self.labels) < 1:
-            yield "labels_first", "asks for no label in the first step, which needs one"
-        if self.labels_until > self.steps:
-            yield (
-                "labels_until",
-                f"is {self.labels_until}, after the last of {self.steps} steps: "
-                "not all labels would be asked for",
-            )
-        if self.labels_path is not None and self.labeler != "file":
-            yield "labels_path", "does nothing with this labeler; set labeler: file"
+
+
+def label_problems(config: Any) -> Iterator[tuple[str, str]]:
+    """What is wrong with the settings of a stage that learns its reward from labels."""
+    if config.algorithm.dynamic_sampling:
+        yield (
+            "algorithm.dynamic_sampling",
+            "chooses groups by their true reward, which the trainer must not see; set it false",
+        )
+    for name in ("labels_first", "label_noise"):
+        value = getattr(config, name)
+        if not 0 <= value <= 1:
+            yield name, f"is {value:g}; it must be from 0 to 1"
+    if round(config.labels_first * config.labels) < 1:
+        yield "labels_first", "asks for no label in the first step, which needs one"
+    if config.labels_until > config.steps:
+        yield (
+            "labels_until",
+            f"is {config.labels_until}, after the last of {config.steps} steps: "
+            "not all labels would be asked for",
+        )
+    if config.labels_path is not None and config.labeler != "file":
+        yield "labels_path", "does nothing with this labeler; set labeler: file"

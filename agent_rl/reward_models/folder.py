@@ -8,8 +8,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,20 +143,8 @@ def save_reward_model(model: RewardModel, folder: Path, figures: Mapping[str, An
     Raises:
         UserError: When the disk is full or refuses.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a killed run with our process number
+    with models.whole_folder(folder) as temporary:
         _write(model, temporary, figures)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"cannot write the model {folder}: {first}; free some space, then go on with --resume"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(model: RewardModel, folder: Path, figures: Mapping[str, Any]) -> None:

@@ -28,11 +28,13 @@ from agent_rl.optim import make_optimizer, step_optimizer
 from agent_rl.packing import pack
 from agent_rl.policy import Policy
 from agent_rl.preflight import check_env, check_model, located
+from agent_rl.probes import Probes
 from agent_rl.reference import Reference
 from agent_rl.rollout import Assignment, Deadlines, play_groups, refuse_if_all_failed, seed_of
 from agent_rl.runs import Console, RunFolder
 from agent_rl.self_play import seats_of
-from agent_rl.stages.evaluate import HeldOut, held_out
+from agent_rl.stages.evaluate import held_out
+from agent_rl.stages.rl import before_and_after, evaluate, is_due, usable
 from agent_rl.stages.rl_state import refuse_unknown_characters
 from agent_rl.trajectory import Segment, Trajectory, segments
 from rl_envs import Mixture, make
@@ -65,6 +67,7 @@ class State:
     optimizer: torch.optim.Optimizer
     reference: Reference | None
     mixture: Mixture
+    probes: Probes | None = None
     step: int = 0
     seconds: float = 0.0
     pairs: int = 0
@@ -94,7 +97,7 @@ def run(
     show.start(config.steps, done=state.step)
     with asyncio.Runner() as loop:
         if test and not state.before:
-            state.before = _evaluate(state, test, loop, folder, show)
+            state.before = evaluate(state, test, loop, folder, show)
         state.after = state.after or state.before
         while state.step < config.steps:
             started = time.perf_counter()
@@ -103,9 +106,9 @@ def run(
             state.seconds += time.perf_counter() - started
             folder.log(state.step, metrics, stage="online_dpo")
             show.step(state.step, metrics)
-            if test and _is_due(state.step, config.evaluation.every, config.steps):
-                state.after = _evaluate(state, test, loop, folder, show)
-            if _is_due(state.step, config.run.checkpoint_every, config.steps):
+            if test and is_due(state.step, config.evaluation.every, config.steps):
+                state.after = evaluate(state, test, loop, folder, show)
+            if is_due(state.step, config.run.checkpoint_every, config.steps):
                 _save(config, state, folder)
     show.stop()
     models.save(state.policy.model, state.chat, folder.model)
@@ -119,7 +122,7 @@ def train_step(
     started, step = time.perf_counter(), state.step + 1
     played = loop.run(_play(config, state))
     refuse_if_all_failed(played)
-    kept = [t for t in played if _usable(config, t)]
+    kept = [t for t in played if usable(config, t)]
     metrics = rollout_metrics(played, kept, time.perf_counter() - started)
     pairs = best_and_worst(kept)
     n_groups = len({t.group for t in kept})
@@ -137,9 +140,9 @@ def train_step(
             examples.append(Example(both, reference=its))
         metrics |= _update(config, state, examples)
         state.engine.load_weights(None)
-    if state.reference is not None and _is_due(step, config.reference_refresh):
+    if state.reference is not None and is_due(step, config.reference_refresh):
         state.reference.refresh(state.policy)
-    if _is_due(step, config.run.rollouts_every):
+    if is_due(step, config.run.rollouts_every):
         folder.save_rollouts(step, rollout_rows(played, None, state.chat, step))
     return metrics
 
@@ -228,11 +231,6 @@ def _context(trajectory: Trajectory) -> Segment:
     return found[0]
 
 
-def _usable(config: OnlineDPOConfig, trajectory: Trajectory) -> bool:
-    masked = trajectory.cut and config.on_truncation == "mask"
-    return trajectory.error is None and bool(trajectory.turns) and not masked
-
-
 def _set_up(config: OnlineDPOConfig) -> State:
     mixture = Mixture([(e.id, e.weight, e.options) for e in config.envs], seed=config.run.seed)
     model, chat = models.load(config.model, config.run.seed)
@@ -261,15 +259,6 @@ def _as_rl(config: OnlineDPOConfig) -> RLConfig:
     )
 
 
-def _evaluate(
-    state: State, test: HeldOut, loop: asyncio.Runner, folder: RunFolder, show: Console
-) -> dict[str, Any]:
-    measured = loop.run(test.measure(state.engine, state.chat))
-    folder.log(state.step, measured.metrics, stage="eval")
-    show.evaluation(state.step, measured.metrics)
-    return {"metrics": measured.metrics, "examples": measured.examples}
-
-
 def _finish(
     config: OnlineDPOConfig, state: State, folder: RunFolder, show: Console
 ) -> dict[str, Any]:
@@ -285,19 +274,8 @@ def _finish(
         "ties": state.ties,
         "kl": logged[-1] if logged else None,
     }
-    before, after = state.before.get("metrics", {}), state.after.get("metrics", {})
-    named = {
-        "accuracy": "greedy",
-        "sampled": "sampled",
-        "return": "return",
-        "sampled_return": "sampled_return",
-        "length": "length",
-    }
-    for name, metric in named.items():
-        if f"eval/{metric}" in after:
-            summary[f"{name}_before"] = before.get(f"eval/{metric}")
-            summary[f"{name}_after"] = after[f"eval/{metric}"]
-    if before:
+    summary |= before_and_after(state.before, state.after)
+    if state.before:
         show.completions(state.before["examples"], state.after["examples"])
     folder.write_summary({**summary, "finished": True})
     return summary
@@ -336,7 +314,3 @@ def _restore(state: State, folder: RunFolder) -> None:
         setattr(state, name, content[name])
     checkpoint.set_random_state(content["random"])
     state.engine.load_weights(None)
-
-
-def _is_due(step: int, every: int, last: int = -1) -> bool:
-    return step == last or (every > 0 and step % every == 0)

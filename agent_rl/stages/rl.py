@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from agent_rl import algorithms, models
 from agent_rl.ablation import with_logprobs, with_tool_tokens
 from agent_rl.clock import Clock
-from agent_rl.config import RLConfig
+from agent_rl.config import OnlineDPOConfig, RLConfig
 from agent_rl.critic import check_critic
 from agent_rl.experience import Credit, Experience, assign_credit, gather
 from agent_rl.measure import Learned, credit_metrics, rollout_metrics, rollout_rows
@@ -31,6 +31,7 @@ from agent_rl.runs import Console, RunFolder
 from agent_rl.runs.early_warning import early_warnings, flags
 from agent_rl.stages.evaluate import HeldOut, held_out
 from agent_rl.stages.rl_state import (
+    Evaluable,
     State,
     check_sampling,
     restore,
@@ -109,14 +110,6 @@ def run(
 def finish(config: RLConfig, state: State, folder: RunFolder, show: Console) -> dict[str, Any]:
     """Write the summary and show what changed."""
     logged = [row["kl/reference"] for row in folder.read_metrics() if "kl/reference" in row]
-    before, after = state.before.get("metrics", {}), state.after.get("metrics", {})
-    named = {
-        "accuracy": "greedy",
-        "sampled": "sampled",
-        "return": "return",
-        "sampled_return": "sampled_return",
-        "length": "length",
-    }
     summary: dict[str, Any] = {
         "stage": "rl",
         "envs": [env.id for env in config.envs],
@@ -125,15 +118,30 @@ def finish(config: RLConfig, state: State, folder: RunFolder, show: Console) -> 
         "train_seconds": state.seconds,
         "kl": logged[-1] if logged else None,
     }
-    for name, metric in named.items():
-        if f"eval/{metric}" in after:
-            summary[f"{name}_before"] = before.get(f"eval/{metric}")
-            summary[f"{name}_after"] = after[f"eval/{metric}"]
+    summary |= before_and_after(state.before, state.after)
     show.notes(flags(folder.read_metrics()))
-    if before:
+    if state.before:
         show.completions(state.before["examples"], state.after["examples"])
     folder.write_summary({**summary, "finished": True})
     return summary
+
+
+def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What two evaluations measured, as the summary names it; nothing where there were none."""
+    first, last = before.get("metrics", {}), after.get("metrics", {})
+    named = {
+        "accuracy": "greedy",
+        "sampled": "sampled",
+        "return": "return",
+        "sampled_return": "sampled_return",
+        "length": "length",
+    }
+    found: dict[str, Any] = {}
+    for name, metric in named.items():
+        if f"eval/{metric}" in last:
+            found[f"{name}_before"] = first.get(f"eval/{metric}")
+            found[f"{name}_after"] = last[f"eval/{metric}"]
+    return found
 
 
 def train_step(
@@ -232,7 +240,7 @@ def with_spread(played: list[Trajectory]) -> list[Trajectory]:
     return [t for t in played if len(rewards[t.comparison]) > 1]
 
 
-def usable(config: RLConfig, trajectory: Trajectory) -> bool:
+def usable(config: RLConfig | OnlineDPOConfig, trajectory: Trajectory) -> bool:
     """Whether an episode may be trained on: not where we failed, nor a cut one to be masked."""
     masked = trajectory.cut and config.on_truncation == "mask"
     return trajectory.error is None and bool(trajectory.turns) and not masked
@@ -337,7 +345,7 @@ def learn(
 
 
 def evaluate(
-    state: State, test: HeldOut, loop: asyncio.Runner, folder: RunFolder, show: Console
+    state: Evaluable, test: HeldOut, loop: asyncio.Runner, folder: RunFolder, show: Console
 ) -> dict[str, Any]:
     """Held-out accuracy, probes and early warnings, logged and shown."""
     measured = loop.run(test.measure(state.engine, state.chat))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,16 @@ from agent_rl.reference import Reference
 from agent_rl.runs import RunFolder
 from agent_rl.stages import alphabet
 from rl_envs import Mixture
+
+
+class Evaluable(Protocol):
+    """What an evaluation while training needs of a stage's state."""
+
+    chat: Chat
+    policy: Policy
+    engine: TorchEngine
+    probes: Probes | None
+    step: int
 
 
 @dataclass(slots=True)

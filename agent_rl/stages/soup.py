@@ -7,7 +7,6 @@ et al. 2024, 2401.12187). It takes models that were fine-tuned from the same sta
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -23,6 +22,7 @@ from torch import Tensor
 from agent_rl import checkpoint
 from agent_rl.config import MODEL, SoupConfig
 from agent_rl.errors import UserError
+from agent_rl.models import whole_folder
 from agent_rl.preflight import located
 from agent_rl.runs import Console, RunFolder
 from agent_rl.runs.files import parse_object, to_json
@@ -227,9 +227,7 @@ def write_like(first: Path, averaged: Mapping[str, Tensor], folder: Path) -> Non
     Raises:
         UserError: When the disk is full or refuses.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with whole_folder(folder) as temporary:
         temporary.mkdir(parents=True)
         for file in sorted(first.iterdir()):
             if file.is_file() and not file.match(WEIGHTS) and file.name != INDEX:
@@ -240,17 +238,6 @@ def write_like(first: Path, averaged: Mapping[str, Tensor], folder: Path) -> Non
             metadata={"format": "pt"},
         )
         _correct(temporary)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except (OSError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"cannot write the model {folder}: {first_line}; free some space, then go on with "
-            "--resume"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _correct(folder: Path) -> None:

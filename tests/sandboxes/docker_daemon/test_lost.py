@@ -17,7 +17,7 @@ def running(api, container, what):
     from docker.errors import APIError
 
     try:
-        processes = api.top(container)["Processes"]
+        processes = api.top(container)["Processes"] or []  # None of one that just died
     except APIError:
         return False
     return any(what in " ".join(process) for process in processes)
