@@ -161,7 +161,7 @@ def best_and_worst(kept: Sequence[Trajectory]) -> list[tuple[Trajectory, Traject
         best = max(members, key=lambda t: t.total_reward)
         worst = min(members, key=lambda t: t.total_reward)
         same = _context(best).ids == _context(worst).ids
-        if best.total_reward > worst.total_reward and not same:
+        if not same:  # of equal returns the first answer is both
             pairs.append((best, worst))
     return pairs
 
