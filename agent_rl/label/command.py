@@ -54,7 +54,7 @@ def label(arguments: argparse.Namespace) -> int:
                 lambda: LabelService(store, arguments.annotator, token),
                 listener,
                 started=lambda: _announce(
-                    arguments, port, store.n_done(arguments.annotator), items
+                    arguments, port, store.n_done(arguments.annotator), len(items)
                 ),
             )
     finally:
@@ -77,9 +77,9 @@ def _check_output(output: Path, given: str) -> None:
         raise UserError(f"--output: there is no folder {output.parent}; make it first")
 
 
-def _announce(arguments: argparse.Namespace, port: int, done: int, items: object) -> None:
+def _announce(arguments: argparse.Namespace, port: int, done: int, total: int) -> None:
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    url, total = f"http://{host}:{port}", len(items)  # type: ignore[arg-type]
+    url = f"http://{host}:{port}"
     if arguments.json:
         tree = {"url": url, "items": total, "done": done}
         print(json.dumps(tree), file=sys.stderr, flush=True)

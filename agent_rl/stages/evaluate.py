@@ -10,9 +10,10 @@ from typing import Any
 
 from agent_rl import models
 from agent_rl.chat import Chat
-from agent_rl.config import EnvConfig, EvalConfig, RLConfig, SamplingConfig
-from agent_rl.engines import Engine, Sampling, TorchEngine
+from agent_rl.config import EnvConfig, EvalConfig, RLConfig
+from agent_rl.engines import Engine, Sampling
 from agent_rl.errors import UserError
+from agent_rl.generating import engine_of, to_sampling
 from agent_rl.measure import episode_row
 from agent_rl.rollout import (
     Assignment,
@@ -126,7 +127,7 @@ def held_out(config: RLConfig) -> HeldOut | None:
         assignments += _assignments(env, wanted.split, share, seed_of(EVAL_SEED, config.run.seed))
     return HeldOut(
         assignments,
-        _sampling(config.sampling),
+        to_sampling(config.sampling),
         wanted.samples,
         seed_of(EVAL_SEED, config.run.seed, 1),
         config.on_truncation,
@@ -182,18 +183,13 @@ def run(
         raise UserError("nothing to measure: greedy is off and samples is 0")
     drawn = _tasks(config)
     model, chat = models.load(config.model, config.seed)
-    engine = TorchEngine(
-        model,
-        eos_token_ids=models.end_token_ids(model, chat),
-        tokenizer=chat.tokenizer,
-        dtype=models.DTYPES.get(config.model.generation or ""),
-    )
+    engine = engine_of(model, chat, config.model)
     on_done = None if on_row is None else lambda t: on_row(episode_row(t, chat))
     results, rows = [], []
     for env, assignments in zip(config.envs, drawn, strict=True):
         test = HeldOut(
             assignments,
-            _sampling(config.sampling),
+            to_sampling(config.sampling),
             config.samples,
             seed_of(EVAL_SEED, config.seed, 1),
             config.on_truncation,
@@ -290,17 +286,6 @@ def _assignments(env: EnvConfig, split: str, tasks: int, seed: int) -> list[Assi
         raise UserError(f"{env.id} has endless tasks; say how many to evaluate with tasks=N")
     count = tasks if size is None else min(size, tasks or size)
     return [Assignment(played, env.id, i, seed_of(seed, i)) for i in range(count)]
-
-
-def _sampling(config: SamplingConfig) -> Sampling:
-    return Sampling(
-        max_tokens=config.max_tokens,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=config.top_k,
-        min_p=config.min_p,
-        stop=config.stop,
-    )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -21,6 +21,7 @@ from agent_rl.clock import Clock
 from agent_rl.config import OnlineDPOConfig, RLConfig
 from agent_rl.critic import check_critic
 from agent_rl.experience import Credit, Experience, assign_credit, gather
+from agent_rl.generating import to_sampling
 from agent_rl.measure import Learned, credit_metrics, rollout_metrics, rollout_rows
 from agent_rl.packing import pack
 from agent_rl.preflight import check_env, check_model, located
@@ -37,7 +38,6 @@ from agent_rl.stages.rl_state import (
     restore,
     save,
     set_up,
-    training_sampling,
 )
 from agent_rl.trajectory import Trajectory
 from agent_rl.update import Targets, update_policy
@@ -217,7 +217,7 @@ async def collect(config: RLConfig, state: State) -> tuple[list[Trajectory], lis
             state.chat,
             assignments,
             group_size=config.group_size,
-            sampling=training_sampling(config),
+            sampling=to_sampling(config.sampling),
             seed=seed_of(config.run.seed, state.step, attempt),
             on_truncation=config.on_truncation,
             deadlines=Deadlines(config.turn_timeout_s, config.episode_timeout_s),

@@ -13,8 +13,9 @@ from agent_rl import checkpoint, models
 from agent_rl.chat import Chat
 from agent_rl.config import RLConfig
 from agent_rl.critic import Critic, LinearCritic, load_critic
-from agent_rl.engines import Sampling, TorchEngine
+from agent_rl.engines import TorchEngine
 from agent_rl.errors import UserError
+from agent_rl.generating import engine_of
 from agent_rl.opponent import Opponent, refuse_without_seats
 from agent_rl.optim import make_optimizer
 from agent_rl.policy import Policy
@@ -76,12 +77,7 @@ def set_up(config: RLConfig) -> State:
     )
     needs_reference = algorithm.kl.place != "none"
     generation = models.DTYPES.get(config.model.generation or "")
-    engine = TorchEngine(
-        model,
-        eos_token_ids=models.end_token_ids(model, chat),
-        tokenizer=chat.tokenizer,
-        dtype=generation,
-    )
+    engine = engine_of(model, chat, config.model)
     optimizer, critic_optimizer = make_optimizers(config, policy)
     return State(
         chat=chat,
@@ -193,15 +189,6 @@ def refuse_unknown_characters(mixture: Mixture, chat: Chat) -> None:
                 rng = np.random.default_rng(0)
                 texts.extend(alphabet.episode_texts(env, env.styles[0], rng, chat, 0))
             alphabet.refuse_unknown(chat, texts, entry.env_id, "its demonstrations are")
-
-
-def training_sampling(config: RLConfig) -> Sampling:
-    """How rollouts are drawn."""
-    return Sampling(
-        max_tokens=config.sampling.max_tokens,
-        temperature=config.sampling.temperature,
-        stop=config.sampling.stop,
-    )
 
 
 def save(config: RLConfig, state: State, folder: RunFolder, **more: Any) -> None:
