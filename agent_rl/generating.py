@@ -122,24 +122,23 @@ def sample_tasks(
     Raises:
         UserError: When every episode of a chunk failed by our own fault.
     """
-    with asyncio.Runner() as loop:
-        for start in range(skip, len(assignments), tasks_at_once):
-            chunk = assignments[start : start + tasks_at_once]
-            played = loop.run(
-                play_groups(
-                    engine,
-                    chat,
-                    chunk,
-                    group_size=samples,
-                    sampling=sampling,
-                    seed=seed,
-                    on_truncation=on_truncation,
-                    deadlines=deadlines,
-                    first_group=start,
-                )
+    for start in range(skip, len(assignments), tasks_at_once):
+        chunk = assignments[start : start + tasks_at_once]
+        played = asyncio.run(  # no loop is kept between chunks: a caller may leave us there
+            play_groups(
+                engine,
+                chat,
+                chunk,
+                group_size=samples,
+                sampling=sampling,
+                seed=seed,
+                on_truncation=on_truncation,
+                deadlines=deadlines,
+                first_group=start,
             )
-            refuse_if_all_failed(played)
-            yield [played[i * samples : (i + 1) * samples] for i in range(len(chunk))]
+        )
+        refuse_if_all_failed(played)
+        yield [played[i * samples : (i + 1) * samples] for i in range(len(chunk))]
 
 
 def verdicts(

@@ -104,32 +104,29 @@ class Sampler:
             moved: Whether the weights are not the start's, so that there is a KL to measure.
         """
         at_once = max(1, AT_ONCE // samples)
-        with asyncio.Runner() as loop:
-            for first in range(0, len(tasks), at_once):
-                chunk = tasks[first : first + at_once]
-                played = loop.run(
-                    play_groups(
-                        self._engine,
-                        self.chat,
-                        chunk,
-                        group_size=samples,
-                        sampling=self._sampling,
-                        seed=seed_of(self._seed, *part),
-                        on_truncation="score",
-                        first_group=first,
-                        concurrency=AT_ONCE,
-                    )
+        for first in range(0, len(tasks), at_once):
+            chunk = tasks[first : first + at_once]
+            played = asyncio.run(  # no loop is kept between chunks
+                play_groups(
+                    self._engine,
+                    self.chat,
+                    chunk,
+                    group_size=samples,
+                    sampling=self._sampling,
+                    seed=seed_of(self._seed, *part),
+                    on_truncation="score",
+                    first_group=first,
+                    concurrency=AT_ONCE,
                 )
-                refuse_if_all_failed(played)
-                good = [t for t in played if t.error is None and t.turns]
-                ratios = self._log_ratios(good) if moved else [0.0] * len(good)
-                made: list[list[Sample]] = [[] for _ in chunk]
-                for t, ratio in zip(good, ratios, strict=True):
-                    sample = Sample(
-                        t.group, list(t.opening), t.turns[-1].text, t.total_reward, ratio
-                    )
-                    made[t.group - first].append(sample)
-                yield made
+            )
+            refuse_if_all_failed(played)
+            good = [t for t in played if t.error is None and t.turns]
+            ratios = self._log_ratios(good) if moved else [0.0] * len(good)
+            made: list[list[Sample]] = [[] for _ in chunk]
+            for t, ratio in zip(good, ratios, strict=True):
+                sample = Sample(t.group, list(t.opening), t.turns[-1].text, t.total_reward, ratio)
+                made[t.group - first].append(sample)
+            yield made
 
     def _log_ratios(self, played: Sequence[Trajectory]) -> list[float]:
         """Of each episode, log policy - log start of all it sampled (KL's unbiased estimate)."""

@@ -1,5 +1,6 @@
 """The comparison stage: rewards, KL and win rates of policies whose behaviour is known."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from agent_rl import models
 from agent_rl.config import CompareConfig, Contestant, ModelConfig, TinyModel
 from agent_rl.errors import UserError
+from agent_rl.generating import load_engine, sample_tasks, split_assignments, to_sampling
 from agent_rl.loading import build_stage, load_recipe
 from agent_rl.runs import Console, RunFolder
 from agent_rl.runs.tables import tables_of, with_interval
@@ -252,3 +254,25 @@ def test_self_play_is_refused_unless_the_split_has_an_opponent(tmp_path):
         compare.check(_config(tmp_path, [{"path": base}], env=env))
     env["options"] = {"opponent": {"train": "self", "test": "minimax"}}
     compare.check(_config(tmp_path, [{"path": base}], env=env))
+
+
+def test_sampling_that_is_left_half_way_leaves_no_loop_behind(tmp_path):
+    """A generator that kept its event loop would close it while another one runs."""
+    engine, chat = load_engine(ModelConfig(path=_policy(tmp_path / "base")), 0)
+    config = _config(tmp_path, [{"path": "x"}])
+    chunks = sample_tasks(
+        engine,
+        chat,
+        split_assignments(config.env, "train", 0, 0),
+        samples=1,
+        sampling=to_sampling(config.sampling),
+        seed=0,
+        on_truncation="score",
+        tasks_at_once=2,
+    )
+    assert len(next(chunks)) == 2
+
+    async def elsewhere():
+        chunks.close()
+
+    asyncio.run(elsewhere())
